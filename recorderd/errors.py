@@ -1,0 +1,94 @@
+"""The errors a user can meet, each with its exit code and what to do next.
+
+What a peer sends wrong is never one of these: it is a :class:`PeerError`, which the engine turns into a counter and
+an event. The exit codes are documented in docs/operations.md and tested there.
+"""
+
+from typing import ClassVar
+
+
+class RecorderError(Exception):
+    """An error that is told to the user in one line, with a hint."""
+
+    exit_code: ClassVar[int] = 1
+    hint: ClassVar[str] = ""
+
+
+class UsageError(RecorderError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+    hint = "see --help"
+
+
+class ChecksFailed(RecorderError):
+    """`doctor` or `test-call` found something wrong; the details were printed."""
+
+    exit_code = 3
+
+
+class ConfigError(RecorderError):
+    """The configuration is wrong; the message names file, line and key."""
+
+    exit_code = 10
+    hint = "see docs/configuration.md; `recorderd check-config -c FILE` checks without starting"
+
+
+class CaptureError(RecorderError):
+    """An interface cannot be tapped."""
+
+    exit_code = 11
+    hint = "see `ip link` for the interfaces; capturing needs CAP_NET_RAW"
+
+
+class CaptureFileError(RecorderError):
+    """A capture file is damaged or of an unknown kind; what came before the damage was recorded."""
+
+    exit_code = 12
+    hint = "`capinfos FILE` tells what the file is"
+
+
+class SpoolCorrupt(RecorderError):
+    """A recording, manifest or index does not hold what was sealed."""
+
+    exit_code = 20
+    hint = "restore the recording from a remote copy; keep the damaged file as evidence"
+
+
+class WrongKey(RecorderError):
+    """No given identity opens this recording."""
+
+    exit_code = 21
+    hint = "give --identity FILE of one of the recipients that `recorderctl show ID` lists"
+
+
+class NoSuchRecording(RecorderError):
+    """The spool has no recording of this id."""
+
+    exit_code = 22
+    hint = "`recorderctl list` shows what there is"
+
+
+class DiskFull(RecorderError):
+    """The spool's file system has no room."""
+
+    exit_code = 23
+    hint = "free space on the spool's file system; recording resumes by itself"
+
+
+class SpoolError(RecorderError):
+    """The spool cannot be used: missing, not writable, or in use by another daemon."""
+
+    exit_code = 24
+    hint = "check the path, its owner, and that no other recorderd uses it"
+
+
+class RemoteError(RecorderError):
+    """A remote does not have, or does not give back, what was sent."""
+
+    exit_code = 30
+    hint = "`recorderctl sync` tries again and shows each remote's state"
+
+
+class PeerError(Exception):
+    """What a peer sent is not what the RFC says; never leaves the engine."""
