@@ -1,0 +1,231 @@
+"""Recorded packets to samples on one clock: what a listener hears, each speaker in the right place.
+
+A track is laid out from its lanes' segments. Where packets follow one another, their samples do too, exactly; where
+nothing arrived there is concealment as the codec has it (G.711: silence), then silence. No fill is longer than the time that
+really passed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs.formats import Format
+from recorderd.codecs.registry import Decoder, codec
+from recorderd.codecs.resample import resample
+from recorderd.errors import PeerError
+from recorderd.media.lane import Lane
+
+CONCEAL_S: Final = 1.0
+"""Longest concealment; what is missing beyond it is silent."""
+
+BLOCK_S: Final = 1.0
+"""Longest block of silence handed out at once."""
+
+AHEAD_US: Final = 1_000_000.0
+"""No packet sounds later than this after it arrived, whatever its timestamp says."""
+
+Samples = NDArray[np.int16]
+
+
+@dataclass(slots=True)
+class LanePackets:
+    """All packets of one lane, gathered from the records of a recording."""
+
+    lane: Lane
+    seq: list[NDArray[np.int64]] = field(default_factory=list)
+    timestamp: list[NDArray[np.int64]] = field(default_factory=list)
+    time_us: list[NDArray[np.int64]] = field(default_factory=list)
+    payload_type: list[NDArray[np.uint8]] = field(default_factory=list)
+    size: list[NDArray[np.int32]] = field(default_factory=list)
+    payload: list[bytes] = field(default_factory=list)
+
+    def add(
+        self,
+        seq: NDArray[np.int64],
+        timestamp: NDArray[np.uint32],
+        time_us: NDArray[np.int64],
+        payload_type: NDArray[np.uint8],
+        size: NDArray[np.int32],
+        payload: bytes,
+    ) -> None:
+        """Take in the lane's packets of one record, sorted by number, payloads one after the other."""
+        ends = np.cumsum(size)
+        full = self.lane.follow(
+            seq, timestamp, time_us, payload_type, lambda i: payload[int(ends[i] - size[i]) : int(ends[i])]
+        )
+        for column, values in zip(
+            (self.seq, self.timestamp, self.time_us, self.payload_type, self.size),
+            (seq, full, time_us, payload_type, size),
+            strict=True,
+        ):
+            column.append(values)  # type: ignore[arg-type]
+        self.payload.append(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Packets of one lane with their place on the track, in samples."""
+
+    lane: Lane
+    position: NDArray[np.int64]
+    payload_type: NDArray[np.uint8]
+    start: NDArray[np.int64]
+    size: NDArray[np.int32]
+    payload: bytes
+
+
+class TrackAudio:
+    """One speaker's sound, decoded on demand."""
+
+    def __init__(self, lanes: list[LanePackets]) -> None:
+        """Of the lanes that a speaker was heard on, in the order in which they appeared."""
+        self.lanes = [lane for lane in lanes if lane.seq]
+
+    def formats(self) -> list[Format]:
+        """The formats whose packets were recorded, in order of first appearance, events apart."""
+        out: list[Format] = []
+        for packets in self.lanes:
+            for payload_type in dict.fromkeys(np.concatenate(packets.payload_type).tolist()):
+                known = packets.lane.format(payload_type)
+                if known and known not in out and packets.lane.is_audio(payload_type):
+                    out.append(known)
+        return out
+
+    def rate(self) -> int:
+        """The highest native sample rate among its formats, in Hz; 8000 where nothing can be decoded."""
+        rates = [how.native_rate for how in (codec(known.name) for known in self.formats()) if how]
+        return max(rates, default=8000)
+
+    def span_us(self) -> tuple[float, float] | None:
+        """When the track begins and ends, in microseconds since the epoch."""
+        spans = [span for span in (packets.lane.span() for packets in self.lanes) if span]
+        return (min(s.start_us for s in spans), max(s.end_us for s in spans)) if spans else None
+
+    def stereo(self) -> bool:
+        """Whether the speaker was sent in two channels."""
+        return any(_is_stereo(packets) for packets in self.lanes)
+
+    def blocks(self, start_us: float, rate: int, channels: int = 1) -> Iterator[Samples]:
+        """The track's samples from ``start_us`` on: blocks of shape (n, channels), int16, at ``rate`` Hz."""
+        cursor = 0
+        for placed in sorted(
+            (p for lane in self.lanes for p in _place(lane, start_us, rate)), key=lambda p: int(p.position[0])
+        ):
+            for block in _Renderer(placed, rate, channels).blocks(cursor):
+                cursor += len(block)
+                yield block
+
+
+def _is_stereo(packets: LanePackets) -> bool:
+    for payload_type in set(np.concatenate(packets.payload_type).tolist()):
+        known = packets.lane.format(payload_type)
+        how = codec(known.name) if known else None
+        if how is not None and known is not None and known.channels == 2:
+            mask = np.concatenate(packets.payload_type) == payload_type
+            size = np.concatenate(packets.size)
+            keep = np.repeat(mask, size)
+            payload = np.frombuffer(b"".join(packets.payload), np.uint8)[keep]
+            if (how.channels_of(payload, size[mask]) == 2).any():
+                return True
+    return False
+
+
+def _place(packets: LanePackets, start_us: float, rate: int) -> list[_Placed]:
+    """Put each audio packet of a lane on the track; one value for each segment."""
+    seq = np.concatenate(packets.seq)
+    timestamp = np.concatenate(packets.timestamp)
+    time_us = np.concatenate(packets.time_us)
+    payload_type = np.concatenate(packets.payload_type)
+    size = np.concatenate(packets.size)
+    start = np.cumsum(size, dtype=np.int64) - size
+    payload = b"".join(packets.payload)
+    audio = np.zeros(128, np.bool_)
+    audio[[pt for pt in range(128) if packets.lane.is_audio(pt)]] = True
+    order = np.flatnonzero(audio[payload_type])
+    order = order[np.argsort(seq[order], kind="stable")]
+    segments = packets.lane.segments()
+    firsts = np.array([segment.first_seq for segment in segments], np.int64)
+    member = np.maximum(np.searchsorted(firsts, seq[order], side="right") - 1, 0)
+    out: list[_Placed] = []
+    for index, segment in enumerate(segments):
+        mine = order[member == index]
+        if not len(mine):
+            continue
+        # Whole samples within a segment, so that packets which follow one another touch exactly.
+        anchor = round((segment.anchor_us - start_us) * rate / 1e6)
+        position = anchor + (timestamp[mine] - segment.first_timestamp) * rate // segment.clock_rate
+        latest = ((time_us[mine] + AHEAD_US - start_us) * rate / 1e6).astype(np.int64)
+        position = np.minimum(position, latest)
+        out.append(_Placed(packets.lane, position, payload_type[mine], start[mine], size[mine], payload))
+    return out
+
+
+class _Renderer:
+    """Decodes the packets of one segment, in order."""
+
+    def __init__(self, placed: _Placed, rate: int, channels: int) -> None:
+        self.placed, self.rate, self.channels = placed, rate, channels
+        self._decoders: dict[int, Decoder | None] = {}
+
+    def blocks(self, cursor: int) -> Iterator[Samples]:
+        """Samples from ``cursor`` (samples from the start of the track) to the end of the segment."""
+        placed = self.placed
+        decoder: Decoder | None = None
+        for at, position in enumerate(placed.position.tolist()):
+            coded = self._coded(at)
+            if position > cursor:
+                missing = position - cursor
+                if decoder is not None and at:
+                    hidden = self._conceal(decoder, min(missing, int(CONCEAL_S * self.rate)), coded, at)
+                    cursor += len(hidden)
+                    yield hidden
+                for block in self._silence(position - cursor):
+                    cursor += len(block)
+                    yield block
+            decoder = self._decoder(int(placed.payload_type[at]))
+            if decoder is None or not coded:
+                continue
+            samples = self._decode(decoder, coded)
+            if position < cursor:
+                samples = samples[cursor - position :]
+            cursor += len(samples)
+            if len(samples):
+                yield samples
+
+    def _coded(self, at: int) -> bytes:
+        start = int(self.placed.start[at])
+        return self.placed.payload[start : start + int(self.placed.size[at])]
+
+    def _decoder(self, payload_type: int) -> Decoder | None:
+        if payload_type not in self._decoders:
+            known = self.placed.lane.format(payload_type)
+            how = codec(known.name) if known else None
+            self._decoders[payload_type] = how.decoder(self._native(known), self.channels) if how and known else None
+        return self._decoders[payload_type]
+
+    def _native(self, known: Format | None) -> int | None:
+        """The rate to decode at: the track's own where the codec can, else the codec's."""
+        how = codec(known.name) if known else None
+        return self.rate if how is not None and self.rate in how.rates else None
+
+    def _decode(self, decoder: Decoder, coded: bytes) -> Samples:
+        try:
+            return resample(decoder.decode(coded), decoder.rate, self.rate)
+        except PeerError:
+            # A payload that is none: what the codec does about a lost packet is the best that can be done.
+            return resample(decoder.conceal(decoder.rate // 50, None), decoder.rate, self.rate)
+
+    def _conceal(self, decoder: Decoder, missing: int, following: bytes, at: int) -> Samples:
+        same = self._decoder(int(self.placed.payload_type[at])) is decoder
+        wanted = missing * decoder.rate // self.rate
+        hidden = resample(decoder.conceal(wanted, following if same else None), decoder.rate, self.rate)
+        return hidden[:missing]
+
+    def _silence(self, count: int) -> Iterator[Samples]:
+        while count > 0:
+            step = min(count, int(BLOCK_S * self.rate))
+            yield np.zeros((step, self.channels), np.int16)
+            count -= step

@@ -1,0 +1,148 @@
+"""Where a packet's audio belongs in time: RTP timestamps anchored to the wall clock.
+
+A packet's *skew* is its arrival minus its timestamp's time. Network delay only ever adds to it, so the least skew of a
+stretch tells where the stretch really lies. A stream is cut into *runs* wherever the skew leaps (a timestamp jump, a
+pause, a stall); once the packets after the leap are known, :func:`segments` decides whether the clock really moved or
+the network merely stalled. The live engine and the export run this same code on the same packets, so both put every
+sample in the same place.
+
+Times are microseconds since the epoch (float64: exact to a quarter of one); timestamps are unwrapped to 64 bits.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAP_US: Final = 200_000.0
+"""A change of skew beyond this needs an explanation; jitter stays below it."""
+
+SETTLE_US: Final = 2_000_000.0
+"""How much of a run is looked at to find its least skew."""
+
+MAX_RUNS: Final = 10_000
+"""Runs remembered a stream."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A stretch of a stream without a leap of its skew."""
+
+    first_seq: int
+    first_timestamp: int
+    clock_rate: int
+    start_us: float
+    least_skew_us: float
+    """Least skew of the packets that arrived within SETTLE_US of the start."""
+    lasts_us: float = 0.0
+    last_skew_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a stream on one clock: the sample of timestamp ``t`` sounds at
+    ``anchor_us + (t - first_timestamp) / clock_rate``."""
+
+    first_seq: int
+    first_timestamp: int
+    clock_rate: int
+    anchor_us: float
+
+    def time_us(self, timestamp: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The wall-clock time of unwrapped timestamps, in microseconds."""
+        return self.anchor_us + (timestamp - self.first_timestamp) * (1e6 / self.clock_rate)
+
+
+class StreamClock:
+    """Follows the clock of one stream, a window of its packets at a time."""
+
+    __slots__ = ("_last_raw", "_last_seq", "_timestamp", "runs")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self._last_raw = 0
+        self._last_seq = -1
+        self._timestamp = 0
+
+    def unwrap(self, seq: NDArray[np.int64], timestamp: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Timestamps of packets sorted by number, on 64 bits; shape (n,)."""
+        raw = timestamp.astype(np.int64)
+        if self._last_seq < 0:
+            self._last_raw, self._timestamp = int(raw[0]), int(raw[0]) + (1 << 32)
+        steps = np.empty(len(raw), np.int64)
+        steps[0] = raw[0] - self._last_raw
+        np.subtract(raw[1:], raw[:-1], out=steps[1:])
+        full = self._timestamp + np.cumsum(steps.astype(np.int32), dtype=np.int64)
+        if int(seq[-1]) > self._last_seq:
+            self._last_seq, self._last_raw, self._timestamp = int(seq[-1]), int(raw[-1]), int(full[-1])
+        return full
+
+    def follow(
+        self,
+        seq: NDArray[np.int64],
+        timestamp: NDArray[np.int64],
+        time_us: NDArray[np.int64],
+        clock_rate: int,
+    ) -> None:
+        """Take in audio packets of one clock rate, sorted by number, timestamps unwrapped."""
+        skew = time_us - timestamp * (1e6 / clock_rate)
+        run = self.runs[-1] if self.runs else None
+        if (
+            run is not None
+            and run.clock_rate == clock_rate
+            and abs(skew[0] - run.last_skew_us) <= LEAP_US
+            and (len(skew) == 1 or float(np.abs(np.diff(skew)).max()) <= LEAP_US)
+        ):
+            self._extend(run, skew, time_us)
+            return
+        leaps = np.flatnonzero(np.abs(np.diff(skew)) > LEAP_US) + 1
+        edges = [0, *leaps.tolist(), len(skew)]
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            run = self.runs[-1] if self.runs else None
+            joins = (
+                run is not None and run.clock_rate == clock_rate and abs(skew[first] - run.last_skew_us) <= LEAP_US
+            )
+            if run is None or (not joins and len(self.runs) < MAX_RUNS):
+                run = Run(
+                    int(seq[first]), int(timestamp[first]), clock_rate, float(time_us[first]), float(skew[first])
+                )
+                self.runs.append(run)
+            self._extend(run, skew[first:last], time_us[first:last])
+
+    @staticmethod
+    def _extend(run: Run, skew: NDArray[np.float64], time_us: NDArray[np.int64]) -> None:
+        if run.lasts_us < SETTLE_US:
+            near = skew[time_us < run.start_us + SETTLE_US]
+            if len(near):
+                run.least_skew_us = min(run.least_skew_us, float(near.min()))
+        run.lasts_us = max(run.lasts_us, float(time_us[-1]) - run.start_us)
+        run.last_skew_us = float(skew[-1])
+
+
+def segments(runs: list[Run]) -> list[Segment]:
+    """Join the runs that lie on one clock; what is left are the stream's segments, in order."""
+    out: list[Segment] = []
+    skew = 0.0
+    for index, run in enumerate(runs):
+        least = _settled(runs, index)
+        if out and run.clock_rate == out[-1].clock_rate and abs(least - skew) <= LEAP_US:
+            # A long run may drift slowly; what comes next is compared with where it ended up.
+            skew = min(run.last_skew_us, least) if run.lasts_us >= SETTLE_US else skew
+            continue
+        # A leap that the following packets take back belongs to the packets, not to the clock.
+        skew = least
+        anchor = least + run.first_timestamp * (1e6 / run.clock_rate)
+        out.append(Segment(run.first_seq, run.first_timestamp, run.clock_rate, anchor))
+    return out
+
+
+def _settled(runs: list[Run], index: int) -> float:
+    """The least skew within SETTLE_US of a run's start, on the run's own clock, following runs included."""
+    first = runs[index]
+    least = first.least_skew_us
+    for run in runs[index + 1 :]:
+        if run.start_us >= first.start_us + SETTLE_US or run.clock_rate != first.clock_rate:
+            break
+        least = min(least, run.least_skew_us)
+    return least

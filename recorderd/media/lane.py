@@ -1,0 +1,167 @@
+"""A lane: one stream's part in one recording, followed on its clock.
+
+The live engine and the export both drive lanes, a stretch of packets at a time, and both read the answer to "where
+does this sound" from :meth:`Lane.segments`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs.formats import Format
+from recorderd.codecs.registry import codec
+from recorderd.errors import PeerError
+from recorderd.media.clock import Segment, StreamClock, segments
+from recorderd.media.sequence import MAX_HOLES, Hole
+
+TONES = "telephone-event"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of wall-clock time in microseconds since the epoch."""
+
+    start_us: float
+    end_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Break:
+    """Where numbers are missing: ``count`` from ``first``, the first of them due at ``timestamp``."""
+
+    first: int
+    count: int
+    timestamp: int
+    step: float
+    """Timestamp units a missing packet stands for."""
+
+
+class Lane:
+    """The clock of one stream of a recording."""
+
+    def __init__(self, formats: Mapping[int, Format]) -> None:
+        """``formats`` maps payload types to what signalling said they carry; it may gain entries later."""
+        self.formats = dict(formats)
+        self._clock = StreamClock()
+        self._last_seq = -1
+        self._due = 0
+        self._step = 0
+        self._breaks: list[_Break] = []
+        self._cache: list[Segment] | None = None
+
+    def format(self, payload_type: int) -> Format | None:
+        """What a payload type carries; None where signalling never said."""
+        return self.formats.get(payload_type)
+
+    def is_audio(self, payload_type: int) -> bool:
+        """Whether packets of this type are sound: all are that are not RFC 4733 events."""
+        known = self.formats.get(payload_type)
+        return known is None or known.name != TONES
+
+    def follow(
+        self,
+        seq: NDArray[np.int64],
+        timestamp: NDArray[np.uint32],
+        time_us: NDArray[np.int64],
+        payload_type: NDArray[np.uint8],
+        payload: Callable[[int], bytes],
+    ) -> NDArray[np.int64]:
+        """Take in packets sorted by extended number; ``payload(i)`` gives the coded bytes of one of them.
+
+        Returns their timestamps on 64 bits.
+        """
+        self._cache = None
+        full = self._clock.unwrap(seq, timestamp)
+        self._find_breaks(seq, full, payload_type, payload)
+        behind = seq <= self._last_seq
+        late = bool(behind[0])
+        if not late and (payload_type == payload_type[0]).all():
+            self._follow_type(int(payload_type[0]), seq, full, time_us)
+        else:
+            keep = np.flatnonzero(~behind)
+            edges = np.flatnonzero(np.diff(payload_type[keep])) + 1
+            for part in np.split(keep, edges):
+                if len(part):
+                    self._follow_type(int(payload_type[part[0]]), seq[part], full[part], time_us[part])
+        if int(seq[-1]) > self._last_seq:
+            self._last_seq = int(seq[-1])
+            self._step = self._duration(int(payload_type[-1]), payload(len(seq) - 1))
+            self._due = int(full[-1]) + self._step
+        return full
+
+    def _follow_type(
+        self, payload_type: int, seq: NDArray[np.int64], full: NDArray[np.int64], time_us: NDArray[np.int64]
+    ) -> None:
+        if self.is_audio(payload_type):
+            self._clock.follow(seq, full, time_us, self.clock_rate(payload_type))
+
+    def _find_breaks(
+        self,
+        seq: NDArray[np.int64],
+        full: NDArray[np.int64],
+        payload_type: NDArray[np.uint8],
+        payload: Callable[[int], bytes],
+    ) -> None:
+        steps = np.diff(seq, prepend=seq[0] - 1 if self._last_seq < 0 else self._last_seq)
+        for at in np.flatnonzero(steps > 1).tolist():
+            count, due, usual = int(steps[at]) - 1, self._due, self._step
+            if at:
+                usual = self._duration(int(payload_type[at - 1]), payload(at - 1))
+                due = int(full[at - 1]) + usual
+            step = (int(full[at]) - due) / count
+            # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets were.
+            if not 0 < step <= 1.5 * usual:
+                step = float(usual)
+            if len(self._breaks) < MAX_HOLES:
+                self._breaks.append(_Break(int(seq[at]) - count, count, due, step))
+
+    def _duration(self, payload_type: int, payload: bytes) -> int:
+        """How long a packet sounds, in units of its RTP clock; 0 where that cannot be told."""
+        known = self.formats.get(payload_type)
+        how = codec(known.name) if known else None
+        if how is None or not payload:
+            return 0
+        try:
+            return int(how.durations(np.frombuffer(payload, np.uint8), np.array([len(payload)], np.int32))[0])
+        except PeerError:
+            return 0
+
+    def clock_rate(self, payload_type: int) -> int:
+        """RTP clock of a payload type in Hz; 8000 (RFC 3551 section 4.1) where signalling never said."""
+        known = self.formats.get(payload_type)
+        return known.clock_rate if known and known.clock_rate > 0 else 8000
+
+    def segments(self) -> list[Segment]:
+        """The stretches of this lane, each on one clock, in order."""
+        if self._cache is None:
+            self._cache = segments(self._clock.runs)
+        return self._cache
+
+    def span(self) -> Span | None:
+        """From the first sample's time to the end of the last; None where nothing sounded."""
+        found = self.segments()
+        if not found:
+            return None
+        last = found[-1]
+        end = last.time_us(np.array([max(self._due, last.first_timestamp)]))[0]
+        return Span(found[0].anchor_us, float(end))
+
+    def gaps(self, holes: list[Hole]) -> list[Span]:
+        """When the given holes in the numbers sounded (or would have), in order."""
+        out: list[Span] = []
+        found = self.segments()
+        if not found:
+            return out
+        firsts = [segment.first_seq for segment in found]
+        for hole in holes:
+            for lost in self._breaks:
+                if lost.first <= hole.first < lost.first + lost.count:
+                    start = lost.timestamp + (hole.first - lost.first) * lost.step
+                    segment = found[max(0, int(np.searchsorted(firsts, hole.first, side="right")) - 1)]
+                    tick = 1e6 / segment.clock_rate
+                    at = segment.anchor_us + (start - segment.first_timestamp) * tick
+                    out.append(Span(at, at + hole.count * lost.step * tick))
+                    break
+        return out

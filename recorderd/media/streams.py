@@ -1,0 +1,142 @@
+"""The stream table: every RTP stream that is being followed, one row a stream, one column a fact.
+
+A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 section 3). Packets are mapped to rows of
+this table a whole batch at a time; nothing here is called once a packet.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNBOUND: Final = -1
+"""Owner of a stream that no signalling has explained yet."""
+
+FIRST_CYCLE: Final = 1 << 16
+"""Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
+
+# What a payload type carries, as far as the hot path must know. Everything else is in the stream's formats.
+OTHER, PCMU, PCMA, OPUS, TONE, COMFORT_NOISE = range(6)
+
+KINDS: Final = {"pcmu": PCMU, "pcma": PCMA, "opus": OPUS, "telephone-event": TONE, "cn": COMFORT_NOISE}
+
+
+class StreamTable:
+    """Columns of per-stream state, and the look-up from stream keys to rows.
+
+    Rows are reused after :meth:`remove`. All columns grow together; hold no reference to a column across a call of
+    :meth:`identify`.
+    """
+
+    def __init__(self, limit: int = 65_536) -> None:
+        """Follow at most ``limit`` streams at once."""
+        self.limit = limit
+        self.refused = 0
+        self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._rows: NDArray[np.int32] = np.empty(0, np.int32)
+        self._free: list[int] = []
+        self._used = 0
+        self.owner: NDArray[np.int32] = np.empty(0, np.int32)
+        """The session that the stream belongs to, or UNBOUND."""
+        self.lane: NDArray[np.int32] = np.empty(0, np.int32)
+        """The stream's index within its recording."""
+        self.key: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self.last_seen_ns: NDArray[np.int64] = np.empty(0, np.int64)
+        self.highest: NDArray[np.int64] = np.empty(0, np.int64)
+        """Highest extended sequence number handed on; 0 before the first."""
+        self.lowest: NDArray[np.int64] = np.empty(0, np.int64)
+        self.shift: NDArray[np.int64] = np.empty(0, np.int64)
+        """Added to the wire's sequence numbers, so that numbering goes on after a sender restarts."""
+        self.packets: NDArray[np.int64] = np.empty(0, np.int64)
+        self.lost: NDArray[np.int64] = np.empty(0, np.int64)
+        self.late: NDArray[np.int64] = np.empty(0, np.int64)
+        self.duplicates: NDArray[np.int64] = np.empty(0, np.int64)
+        self.kind: NDArray[np.uint8] = np.empty((0, 128), np.uint8)
+        self.clock: NDArray[np.int32] = np.empty((0, 128), np.int32)
+        self._grow(256)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _columns(self) -> list[str]:
+        return [name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name[0] != "_"]
+
+    def _grow(self, size: int) -> None:
+        for name in self._columns():
+            old = getattr(self, name)
+            new = np.zeros((size, *old.shape[1:]), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def _reset(self, row: int, key: int) -> None:
+        for name in self._columns():
+            getattr(self, name)[row] = 0
+        self.owner[row] = UNBOUND
+        self.key[row] = key
+        self.clock[row] = 8000
+
+    def identify(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+        """Map packet keys to table rows, making rows for new streams.
+
+        Returns the row of each packet (-1 where the table is full) and the positions, in arrival order, of the first
+        packet of each new stream.
+        """
+        rows = self._find(keys)
+        missing = np.flatnonzero(rows < 0)
+        if not len(missing):
+            return rows, missing
+        fresh, first = np.unique(keys[missing], return_index=True)
+        arrival = np.argsort(first, kind="stable")
+        room = self.limit - len(self)
+        self.refused += max(0, len(fresh) - room)
+        arrival = arrival[: max(0, room)]
+        self._insert(fresh[arrival])
+        rows[missing] = self._find(keys[missing])
+        return rows, missing[first[arrival]]
+
+    def _find(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        if not len(self._keys):
+            return np.full(len(keys), -1, np.int32)
+        at = np.searchsorted(self._keys, keys)
+        at[at == len(self._keys)] = 0
+        rows: NDArray[np.int32] = np.where(self._keys[at] == keys, self._rows[at], np.int32(-1))
+        return rows
+
+    def _insert(self, keys: NDArray[np.uint64]) -> None:
+        rows = [self._free.pop() if self._free else self._next() for _ in range(len(keys))]
+        for row, key in zip(rows, keys.tolist(), strict=True):
+            self._reset(row, key)
+        all_keys = np.concatenate([self._keys, keys])
+        order = np.argsort(all_keys, kind="stable")
+        self._keys = all_keys[order]
+        self._rows = np.concatenate([self._rows, np.array(rows, np.int32)])[order]
+
+    def _next(self) -> int:
+        if self._used == len(self.owner):
+            self._grow(2 * self._used)
+        self._used += 1
+        return self._used - 1
+
+    def restart(self, row: int) -> None:
+        """Give a stream back: it is followed on, but belongs to nobody and nothing is known of it."""
+        seen = self.last_seen_ns[row]
+        self._reset(row, int(self.key[row]))
+        self.last_seen_ns[row] = seen
+
+    def remove(self, rows: list[int]) -> None:
+        """Forget streams; their rows may be given to others at once."""
+        if not rows:
+            return
+        gone = np.isin(self._rows, np.array(rows, np.int32))
+        self._free.extend(self._rows[gone].tolist())
+        self._keys, self._rows = self._keys[~gone], self._rows[~gone]
+
+    def unbound(self) -> NDArray[np.int32]:
+        """Rows of the streams that nobody has claimed."""
+        return self._rows[self.owner[self._rows] == UNBOUND]
+
+    def describe(self, row: int, formats: dict[int, tuple[str, int]]) -> None:
+        """Say what the payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
+        for payload_type, (name, clock_rate) in formats.items():
+            self.kind[row, payload_type] = KINDS.get(name, OTHER)
+            self.clock[row, payload_type] = clock_rate

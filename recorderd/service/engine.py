@@ -1,0 +1,337 @@
+"""The engine: frames go in, recordings come out. The live tap, a capture file and a test drive this same code.
+
+Time is the capture clock and nothing else. It is cut into windows of one second; a window closes a grace later, so that
+packets which overtook one another can be put in order. Whatever happens, happens at the close of a window and depends
+only on what was captured before its end, never on how the packets were batched: a replay gives what the tap gave.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.calls.binding import Binding, Expectations
+from recorderd.calls.events import CallEnded, CallStarted, MediaExpected
+from recorderd.calls.table import Call, CallEvent, CallTable
+from recorderd.errors import DiskFull, SpoolError
+from recorderd.media.lane import Span
+from recorderd.media.sequence import Order, Sequencer
+from recorderd.media.streams import UNBOUND, StreamTable
+from recorderd.media.table import Packets, PacketTable
+from recorderd.service.session import Session, Sink, WindowRows, as_formats
+from recorderd.spool.container import PACKET_ROW
+from recorderd.wire.dissect import Dissector, Signalling
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.frames import Frames
+from recorderd.wire.media_packets import MediaPackets
+from recorderd.wire.sip import SipError, parse_sip
+
+WINDOW_NS: Final = 1_000_000_000
+LINGER_NS: Final = 1_000_000_000
+"""How long after its end a call's last packets are still taken."""
+
+IDLE_NS: Final = 10 * WINDOW_NS
+"""Nothing waits and time leapt by more than this: the empty windows between are skipped."""
+
+
+class Archive(Protocol):
+    """Where the engine puts what it made; :class:`recorderd.service.archive.SpoolArchive` writes it to the spool."""
+
+    def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
+        """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
+
+    def call_seen(self, call: Call) -> None:
+        """Account for a call that began."""
+
+    def call_over(self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None) -> None:
+        """Seal the call's recording, if there is one, and account for its outcome."""
+
+    def window_closed(self, end_ns: int) -> None:
+        """All of a window is handed over; make it visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine needs of the configuration."""
+
+    sip_ports: frozenset[int] = frozenset({5060})
+    grace_ms: int = 400
+    pending_s: float = 5.0
+    pending_bytes: int = 256 << 20
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class _Origin:
+    """Where an RTP stream comes from and goes to, and since when it waits for an explanation."""
+
+    source: Endpoint
+    destination: Endpoint
+    ssrc: int
+    since_ns: int
+
+
+class Engine:
+    """Turns captured frames into recordings."""
+
+    def __init__(self, archive: Archive, settings: EngineSettings) -> None:
+        self.archive, self.settings = archive, settings
+        self.counters: Counter[str] = Counter()
+        self.dissector = Dissector(settings.sip_ports, settings.seed)
+        self.calls = CallTable()
+        self.expectations = Expectations()
+        self.streams = StreamTable()
+        self.sequencer = Sequencer(self.streams)
+        self.table = PacketTable(settings.pending_bytes)
+        self.sessions: dict[str, Session] = {}
+        self._numbers: dict[int, Session] = {}
+        self._next_number = 0
+        self._origins: dict[int, _Origin] = {}
+        self._signals: list[Signalling] = []
+        self._ending: dict[str, int] = {}
+        self._end_ns: int | None = None
+        self._drops = 0
+
+    # -- what comes in
+
+    def feed(self, frames: Frames) -> None:
+        """Take in captured frames."""
+        if not len(frames):
+            return
+        if self._end_ns is None:
+            self._end_ns = (int(frames.time_ns.min()) // WINDOW_NS + 1) * WINDOW_NS
+        dissected = self.dissector.feed(frames)
+        self._signals.extend(dissected.signalling)
+        media = dissected.media
+        if not len(media):
+            return
+        rows, new = self.streams.identify(media.key)
+        for index in new.tolist():
+            source, destination = media.endpoints(index)
+            origin = _Origin(source, destination, int(media.ssrc[index]), int(media.time_ns[index]))
+            self._origins[int(rows[index])] = origin
+        packets = _gather(media, rows)
+        if len(new) or (rows < 0).any():
+            packets = packets.select(rows >= 0)
+        self.streams.last_seen_ns[packets.stream] = packets.time_us * 1000
+        self.table.add(packets)
+
+    def dropped(self, count: int) -> None:
+        """Say that the kernel dropped packets since the last call."""
+        self._drops += count
+        self.counters["kernel_drops"] += count
+
+    def advance(self, now_ns: int) -> None:
+        """Close every window that is over by ``now_ns``, nanoseconds of the capture clock."""
+        if self._end_ns is None:
+            return
+        grace = self.settings.grace_ms * 1_000_000
+        while self._end_ns + grace <= now_ns:
+            self._close(self._end_ns)
+            self._end_ns += WINDOW_NS
+            if now_ns - self._end_ns > IDLE_NS and not len(self.table) and not self._signals:
+                self._end_ns = (now_ns - grace) // WINDOW_NS * WINDOW_NS
+        if now_ns < self._end_ns - WINDOW_NS - IDLE_NS:
+            # The clock was set back: waiting for it to catch up would stop recording.
+            self.counters["clock_set_back"] += 1
+            self._end_ns = (now_ns // WINDOW_NS + 1) * WINDOW_NS
+
+    def finish(self, interrupted: str) -> None:
+        """Nothing more will come: close what is open. Calls still running end as ``interrupted``."""
+        if self._end_ns is None:
+            return
+        last = self._end_ns
+        for _ in range(int(self.settings.pending_s) + 2):
+            self._close(last)
+            last += WINDOW_NS
+        for call in [*self.sessions, *(c.key for c in self.calls.active() if c.key not in self.sessions)]:
+            self._over(call, None if call in self._ending else interrupted)
+        self.archive.window_closed(last)
+
+    # -- the close of a window
+
+    def _close(self, end_ns: int) -> None:
+        self._signalling(end_ns)
+        self._bind(end_ns)
+        expired_us = (end_ns - int(self.settings.pending_s * 1e9)) // 1000
+        grace_us = self.settings.grace_ms * 1000
+        order: Order | None = None
+
+        def choose(packets: Packets) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+            nonlocal order
+            order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
+            return order.position, stay
+
+        taken = self.table.take(choose)
+        if order is not None and taken is not None and len(taken):
+            self._hand_out(order, taken)
+        if self._drops:
+            self._blame_capture(end_ns)
+        for call in [call for call, due in self._ending.items() if due <= end_ns]:
+            self._over(call, None)
+        self._expire(expired_us * 1000)
+        self.archive.window_closed(end_ns)
+
+    def _signalling(self, end_ns: int) -> None:
+        due = [signal for signal in self._signals if signal.time_ns < end_ns]
+        if due:
+            self._signals = [signal for signal in self._signals if signal.time_ns >= end_ns]
+        for signal in sorted(due, key=lambda s: s.time_ns):
+            try:
+                message = parse_sip(signal.payload)
+            except SipError:
+                self.counters["sip_malformed"] += 1
+                continue
+            self.counters["sip_messages"] += 1
+            self._events(self.calls.message(message, signal.source, signal.destination, signal.time_ns))
+        self._events(self.calls.tick(end_ns))
+
+    def _events(self, events: list[CallEvent]) -> None:
+        for event in events:
+            if isinstance(event, CallStarted):
+                self.counters["calls"] += 1
+                self.archive.call_seen(self.calls.get(event.call))
+            elif isinstance(event, MediaExpected):
+                self.expectations.expect(event)
+                session = self.sessions.get(event.call)
+                if session is not None:
+                    for stream in session.add_formats(event.side.other, as_formats(event.formats)):
+                        self._describe(stream.row, session)
+            elif isinstance(event, CallEnded):
+                self._ending[event.call] = event.now + LINGER_NS
+            session = self.sessions.get(event.call)
+            if session is not None:
+                session.signalled(event)
+
+    def _bind(self, end_ns: int) -> None:
+        for row in self.streams.unbound().tolist():
+            origin = self._origins[row]
+            if origin.since_ns >= end_ns:
+                continue
+            binding = self.expectations.match(origin.source, origin.destination, origin.since_ns)
+            if binding is not None:
+                self._join(row, origin, binding)
+
+    def _join(self, row: int, origin: _Origin, binding: Binding) -> None:
+        session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
+        stream = session.add_stream(row, origin.ssrc, origin.source, origin.destination, binding)
+        if stream is None:
+            return
+        self.streams.owner[row] = session.number
+        self.streams.lane[row] = stream.number
+        self._describe(row, session)
+
+    def _describe(self, row: int, session: Session) -> None:
+        formats = session.streams[int(self.streams.lane[row])].lane.formats
+        self.streams.describe(row, {pt: (known.name, known.clock_rate) for pt, known in formats.items()})
+
+    def _begin(self, call: str, started_ns: int) -> Session:
+        recording, sink, failure = "", None, None
+        try:
+            recording, sink = self.archive.begin(self.calls.get(call), started_ns)
+        except DiskFull:
+            failure = "disk full"
+        except SpoolError as error:
+            failure = f"spool: {error}"
+        session = Session(self._next_number, call, recording, sink, failure)
+        self._next_number = (self._next_number + 1) % (1 << 22)
+        self.sessions[call] = self._numbers[session.number] = session
+        return session
+
+    def _hand_out(self, order: Order, packets: Packets) -> None:
+        stream = order.stream
+        owner = self.streams.owner[stream]
+        rows = np.empty(len(packets), PACKET_ROW)
+        rows["seq"] = order.seq
+        rows["timestamp"] = packets.timestamp
+        rows["size"] = packets.size
+        rows["stream"] = self.streams.lane[stream]
+        rows["payload_type"] = packets.payload_type | packets.marker.astype(np.uint8) << 7
+        window = WindowRows(order, packets, rows, self.streams.kind[stream, packets.payload_type])
+        edges = [0, *(np.flatnonzero(owner[1:] != owner[:-1]) + 1).tolist(), len(owner)]
+        for first, last in zip(edges[:-1], edges[1:], strict=True):
+            self._numbers[int(owner[first])].window(window, first, last)
+        for at in order.starts.tolist():
+            origin = self._origins[int(stream[at])]
+            session = self._numbers[int(owner[at])]
+            speaker = session.streams[int(rows["stream"][at])].speaker
+            now = int(self.streams.last_seen_ns[stream[at]])
+            self.expectations.heard(session.call, speaker, origin.source, origin.destination, now)
+
+    def _blame_capture(self, end_ns: int) -> None:
+        span = Span((end_ns - WINDOW_NS) / 1000, (end_ns + self.settings.grace_ms * 1_000_000) / 1000)
+        for session in self.sessions.values():
+            session.lost_by_capture(self._drops, span)
+        self._drops = 0
+
+    def _over(self, key: str, interrupted: str | None) -> None:
+        call = self.calls.get(key)
+        session = self.sessions.pop(key, None)
+        if session is not None:
+            del self._numbers[session.number]
+        self.archive.call_over(call, session, self, interrupted)
+        self._ending.pop(key, None)
+        self.expectations.release(key)
+        self.calls.forget(key)
+        for stream in session.streams if session else ():
+            # Its 5-tuple and SSRC may serve another call at once; what still comes waits for that one's SDP.
+            self.sequencer.forget(stream.row)
+            self.streams.restart(stream.row)
+            self._origins[stream.row].since_ns = int(self._end_ns or 0)
+
+    def _expire(self, expired_ns: int) -> None:
+        unbound = self.streams.unbound()
+        gone = unbound[self.streams.last_seen_ns[unbound] < expired_ns].tolist()
+        self.counters["streams_unclaimed"] += len(gone)
+        for row in gone:
+            del self._origins[row]
+        self.streams.remove(gone)
+
+    def status(self) -> dict[str, Any]:
+        """What the engine is doing, for the control socket."""
+        return {
+            "calls": len(self.calls),
+            "recording": len(self.sessions),
+            "streams": len(self.streams),
+            "waiting_packets": len(self.table),
+            "counters": {
+                **self.counters,
+                **{f"frames_{name}": count for name, count in self.dissector.counters.items()},
+                **{f"calls_{name}": count for name, count in self.calls.counters.items()},
+                "streams_foreign": self.expectations.foreign,
+                "streams_refused": self.streams.refused,
+                "packets_overflowed": self.table.overflow,
+                "packets_stray": self.sequencer.strays,
+            },
+        }
+
+
+def _gather(media: MediaPackets, stream: NDArray[np.int32]) -> Packets:
+    """Copy the payloads out of the frames, so that the frames can go."""
+    width = int(media.payload_len.max())
+    first = int(media.payload_at[0])
+    whole = len(media) == len(media.data)
+    if (media.payload_at == first).all() and first + width <= media.data.shape[1]:
+        part = media.data[:, first : first + width]
+        payload = part.copy() if whole else part[media.row]
+    else:
+        payload = np.zeros((len(media), width), np.uint8)
+        for at in np.unique(media.payload_at).tolist():
+            which = np.flatnonzero(media.payload_at == at)
+            part = media.data[:, at : at + width]
+            payload[which, : part.shape[1]] = part[media.row[which]]
+    return Packets(
+        media.time_ns // 1000,
+        stream,
+        media.seq,
+        media.timestamp,
+        media.payload_type,
+        media.marker,
+        media.payload_len,
+        payload,
+    )
+
+
+__all__ = ["UNBOUND", "Archive", "Engine", "EngineSettings"]

@@ -1,0 +1,247 @@
+"""One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.calls.binding import Binding
+from recorderd.calls.events import Side
+from recorderd.codecs.formats import STATIC, Format
+from recorderd.codecs.registry import codec
+from recorderd.errors import DiskFull, SpoolError
+from recorderd.media.lane import Lane, Span
+from recorderd.media.sequence import Order
+from recorderd.media.streams import TONE, StreamTable
+from recorderd.media.table import Packets
+from recorderd.media.tones import ToneFollower
+from recorderd.quality.listener import Listener
+from recorderd.quality.meter import TrackMeter
+from recorderd.quality.review import Gap, TrackFacts
+from recorderd.wire.endpoint import Endpoint
+
+MAX_LANES: Final = 255
+"""A packet row names its stream in one byte."""
+
+
+class Sink(Protocol):
+    """Where a recording is written; see :class:`recorderd.spool.writer.RecordingWriter`."""
+
+    def media(self, base_time_us: int, rows: NDArray[np.void], payload: bytes | memoryview) -> None:
+        """Write packets."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Write what happened."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """A stream of the session, with everything that follows it."""
+
+    row: int
+    number: int
+    speaker: Side
+    source: Endpoint
+    destination: Endpoint
+    ssrc: int
+    lane: Lane
+    listener: Listener
+    tones: ToneFollower
+    lost_to_capture: list[Span] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """The sorted packets of one window, as the engine hands them round: parallel columns, one row a packet."""
+
+    order: Order
+    packets: Packets
+    rows: NDArray[np.void]
+    kind: NDArray[np.uint8]
+
+
+class Session:
+    """A recording in progress."""
+
+    def __init__(self, number: int, call: str, recording: str, sink: Sink) -> None:
+        self.number, self.call, self.recording = number, call, recording
+        self.sink: Sink | None = sink
+        self.failure: str | None = None
+        self.streams: list[Stream] = []
+        self.meters: dict[Side, TrackMeter] = {}
+        self.capture_drops = 0
+        self.drop_spans: list[Span] = []
+        self.refused_streams = 0
+
+    def add_stream(self, row: int, ssrc: int, source: Endpoint, destination: Endpoint, binding: Binding) -> Stream | None:
+        """Take a stream in; None where the recording has all the streams it can name."""
+        if len(self.streams) >= MAX_LANES:
+            self.refused_streams += 1
+            return None
+        formats = {**STATIC, **as_formats(binding)}
+        meter = self.meters.setdefault(binding.speaker, TrackMeter())
+        stream = Stream(
+            row, len(self.streams), binding.speaker, source, destination, ssrc, Lane(formats), Listener(meter), ToneFollower()
+        )
+        self.streams.append(stream)
+        self.event(
+            "stream",
+            stream=stream.number,
+            track=str(stream.speaker),
+            ssrc=ssrc,
+            source=str(source),
+            destination=str(destination),
+            formats=_described(as_formats(binding)),
+        )
+        return stream
+
+    def add_formats(self, speaker: Side, formats: Mapping[int, Format]) -> list[Stream]:
+        """A new offer or answer told more payload types; returns the streams that it is about."""
+        changed = []
+        for stream in self.streams:
+            new = {pt: known for pt, known in formats.items() if stream.lane.formats.get(pt) != known}
+            if stream.speaker is speaker and new:
+                stream.lane.formats.update(new)
+                self.event("formats", stream=stream.number, formats=_described(new))
+                changed.append(stream)
+        return changed
+
+    def event(self, name: str, time_us: int | None = None, **facts: Any) -> None:
+        """Write an event into the recording."""
+        self._write(lambda sink: sink.event({"event": name, **({"time_us": time_us} if time_us else {}), **facts}))
+
+    def window(self, window: WindowRows, first: int, last: int) -> None:
+        """Take in the session's packets of a window: rows ``first`` to ``last`` of the sorted columns."""
+        order, packets = window.order, window.packets
+        span = slice(first, last)
+        size, block = packets.size[span], packets.payload[span]
+        width = int(size[0])
+        base = int(packets.time_us[span].min())
+        rows = window.rows[span]
+        rows["time"] = packets.time_us[span] - base
+        if (size == width).all():
+            payload = np.ascontiguousarray(block[:, :width]).data
+        else:
+            payload = block[np.arange(block.shape[1]) < size[:, None]].data
+        self._write(lambda sink: sink.media(base, rows, payload))
+        edges = [first, *(order.starts[(order.starts > first) & (order.starts < last)]).tolist(), last]
+        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            self._stream_window(self.streams[int(rows["stream"][begin - first])], window, slice(begin, end))
+
+    def _stream_window(self, stream: Stream, window: WindowRows, span: slice) -> None:
+        packets = window.packets
+        size, block, payload_type = packets.size[span], packets.payload[span], packets.payload_type[span]
+
+        def coded(index: int) -> bytes:
+            return block[index, : size[index]].tobytes()
+
+        stream.lane.follow(window.order.seq[span], packets.timestamp[span], packets.time_us[span], payload_type, coded)
+        kind = window.kind[span]
+        if (kind == TONE).any():
+            for at in np.flatnonzero(kind == TONE).tolist():
+                for tone in stream.tones.packet(int(packets.timestamp[span][at]), coded(at)):
+                    self.event(
+                        "tone",
+                        int(packets.time_us[span][at]),
+                        stream=stream.number,
+                        digit=tone.digit or str(tone.code),
+                        duration=tone.duration,
+                        volume=tone.volume,
+                    )
+            keep = kind != TONE
+            size, block, payload_type = size[keep], block[keep], payload_type[keep]
+        if len(size):
+            stream.listener.hear(stream.lane.formats, payload_type, block, size)
+
+    def lost_by_capture(self, count: int, span: Span) -> None:
+        """The kernel dropped packets while this call was running; which ones, nobody knows."""
+        self.capture_drops += count
+        if len(self.drop_spans) < 1000:
+            self.drop_spans.append(span)
+
+    def _write(self, write: Any) -> None:
+        if self.sink is None:
+            return
+        try:
+            write(self.sink)
+        except DiskFull:
+            self.fail("disk full")
+        except SpoolError as error:
+            self.fail(f"spool: {error}")
+
+    def fail(self, why: str) -> None:
+        """Stop writing; what is on the disk stays a recoverable prefix."""
+        self.failure, self.sink = why, None
+
+    def start_us(self) -> float | None:
+        """When the first sample sounded, in microseconds since the epoch."""
+        return min((span.start_us for span in self._spans()), default=None)
+
+    def end_us(self) -> float | None:
+        """When the last sample ended."""
+        return max((span.end_us for span in self._spans()), default=None)
+
+    def _spans(self, side: Side | None = None) -> list[Span]:
+        found = (stream.lane.span() for stream in self.streams if side in (None, stream.speaker))
+        return [span for span in found if span]
+
+    def tracks(self, table: StreamTable, holes: Any) -> list[TrackFacts]:
+        """What is known of each speaker's track, caller first."""
+        start = self.start_us() or 0.0
+        return [self._track(side, table, holes, start) for side in Side if any(s.speaker is side for s in self.streams)]
+
+    def _track(self, side: Side, table: StreamTable, holes: Any, start_us: float) -> TrackFacts:
+        mine = [stream for stream in self.streams if stream.speaker is side]
+        rows = [stream.row for stream in mine]
+        gaps = sorted(
+            (
+                Gap(
+                    at_s=round((gap.start_us - start_us) / 1e6, 6),
+                    length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
+                    cause="capture" if self._overlaps_drops(gap) else "network",
+                )
+                for stream in mine
+                for gap in stream.lane.gaps(holes(stream.row))
+            ),
+            key=lambda gap: gap.at_s,
+        )
+        spans = self._spans(side)
+        names = dict.fromkeys(f for stream in mine for f in stream.listener.heard)
+        main = max(names, key=lambda f: max(s.listener.heard.get(f, 0) for s in mine), default=None)
+        return TrackFacts(
+            label=str(side),
+            codec=main.name if main else "unknown",
+            sample_rate=_native_rate(main),
+            packets=int(table.packets[rows].sum()),
+            lost=int(table.lost[rows].sum()),
+            late=int(table.late[rows].sum()),
+            duplicates=int(table.duplicates[rows].sum()),
+            gaps=tuple(gaps),
+            start_s=round((min(s.start_us for s in spans) - start_us) / 1e6, 6) if spans else 0.0,
+            duration_s=round((max(s.end_us for s in spans) - min(s.start_us for s in spans)) / 1e6, 6) if spans else 0.0,
+            figures=self.meters[side].figures(),
+        )
+
+    def _overlaps_drops(self, gap: Span) -> bool:
+        return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
+
+
+def _native_rate(known: Format | None) -> int:
+    how = codec(known.name) if known else None
+    return how.native_rate if how else (known.clock_rate if known else 8000)
+
+
+def as_formats(binding: Binding) -> dict[int, Format]:
+    """The payload types of an SDP as codec formats."""
+    return {
+        pt: Format(known.encoding, known.clock_rate, known.channels, known.fmtp) for pt, known in binding.formats.items()
+    }
+
+
+def _described(formats: Mapping[int, Format]) -> dict[str, dict[str, Any]]:
+    return {
+        str(pt): {"name": f.name, "clock_rate": f.clock_rate, "channels": f.channels, "fmtp": f.fmtp}
+        for pt, f in formats.items()
+    }
