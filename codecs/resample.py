@@ -1,7 +1,7 @@
 """Another sample rate for a stretch of sound.
 
-A windowed-sinc interpolation with a phase table, block by block: for tracks whose codec changes in
-mid-call. (Whole files are resampled by FFmpeg, see :mod:`recorderd.codecs.files`.)
+A windowed-sinc interpolation with a phase table, block by block: for tracks whose codec changes in mid-call.
+(Whole files are resampled by FFmpeg, see :mod:`recorderd.codecs.files`.)
 """
 
 from functools import lru_cache
@@ -46,13 +46,10 @@ def resample(samples: NDArray[np.int16], source: int, target: int) -> NDArray[np
     taps = _phases(up, down)
     half = taps.shape[1] // 2
     # "reflect" needs a second sample to mirror.
-    known = (
-        samples.astype(np.float32) if len(samples) > 1 else np.repeat(samples, 2, axis=0).astype(np.float32)
-    )
-    wide = np.pad(known, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
+    known = samples if len(samples) > 1 else np.repeat(samples, 2, axis=0)
+    wide = np.pad(known.astype(np.float32), ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
     index = np.arange(count) * down
-    # Tap k of a row belongs to the sample 1 - half + k places from the one at or before the output's
-    # position.
+    # Tap k of a row is for the sample 1 - half + k places from the one at or before the output's place.
     rows = np.lib.stride_tricks.sliding_window_view(wide, taps.shape[1], axis=0)[index // up + 1]
     out = np.einsum("ncl,nl->nc", rows, taps[index % up])
     whole: NDArray[np.int16] = np.clip(np.rint(out), -32768, 32767).astype(np.int16)

@@ -1,19 +1,22 @@
 """Which call and which speaker an RTP stream belongs to, from where it comes and where it goes.
 
-An SDP says where its sender wants to *receive* (RFC 3264), so a packet to the callee's address is the caller speaking.
-A sender behind NAT comes from elsewhere than its SDP says, and the far end answers to wherever it latched on; then
-the other end of the packet still is an announced address (symmetric RTP, RFC 4961). At least one end of every
-accepted stream was therefore announced by signalling. A stranger's stream towards an announced address is kept out
-for as long as the one that holds the place is heard.
+An SDP says where its sender wants to *receive* (RFC 3264), so a packet to the callee's address is the caller
+speaking. A sender behind NAT comes from elsewhere than its SDP says, and the far end answers to wherever it
+latched on; then the other end of the packet still is an announced address (symmetric RTP, RFC 4961). At least
+one end of every accepted stream was therefore announced by signalling. A stranger's stream towards an
+announced address is kept out for as long as the one that holds the place is heard.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from recorderd.calls.events import MediaExpected, Side
+from recorderd.calls.events import MediaExpected, MediaWithdrawn, Side, other
 from recorderd.wire.endpoint import Endpoint
-from recorderd.wire.sdp import PayloadFormat
+from recorderd.wire.sdp_formats import PayloadFormat
+
+WITHDRAWN_NS: Final = 1_000_000_000
+"""A stream that began this long after its address was withdrawn is still what was on its way."""
 
 HOLDS_NS: Final = 2_000_000_000
 """A stream silent for this long no longer keeps others out of its place."""
@@ -35,6 +38,7 @@ class _Expected:
     call: str
     side: Side
     formats: Mapping[int, PayloadFormat]
+    until_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -69,12 +73,16 @@ class Expectations:
         """Take note of where a side wants to receive. The newest call that announced an address has it."""
         media = self._calls.setdefault(event.call, _CallMedia())
         media.formats[event.side] = event.formats
-        if event.endpoint is None:
-            return
         waiting = self._at.setdefault(event.endpoint, [])
         waiting[:] = [known for known in waiting if known.call != event.call]
         waiting.append(_Expected(event.call, event.side, event.formats))
         media.endpoints.add(event.endpoint)
+
+    def withdraw(self, event: MediaWithdrawn) -> None:
+        """A side has moved: streams that begin later are not for it."""
+        for known in self._at.get(event.endpoint, ()):
+            if known.call == event.call and known.side == event.side:
+                known.until_ns = event.now + WITHDRAWN_NS
 
     def release(self, call: str) -> None:
         """Forget what a call announced."""
@@ -87,18 +95,20 @@ class Expectations:
                 del self._at[endpoint]
 
     def match(self, source: Endpoint, destination: Endpoint, now: int) -> Binding | None:
-        """Find the call of a new stream; None where nobody announced it, or where its place is held."""
-        receiver = self._newest(destination)
-        sender = self._newest(source)
+        """Find the call of a stream that began at ``now``; None where nobody announced it, or its place is
+        held.
+        """
+        receiver = self._newest(destination, now)
+        sender = self._newest(source, now)
         if receiver is not None:
-            speaker = receiver.side.other
-            signalled = sender is not None and sender.call == receiver.call and sender.side is speaker
+            speaker = other(receiver.side)
+            signalled = sender is not None and sender.call == receiver.call and sender.side == speaker
             if not self._admit(receiver.call, speaker, source, destination, signalled, now):
                 self.foreign += 1
                 return None
             return Binding(receiver.call, speaker, receiver.formats, signalled)
         if sender is not None:
-            formats = self._calls[sender.call].formats.get(sender.side.other, sender.formats)
+            formats = self._calls[sender.call].formats.get(other(sender.side), sender.formats)
             return Binding(sender.call, sender.side, formats, signalled=True)
         return None
 
@@ -109,9 +119,11 @@ class Expectations:
         if place is not None and place.source == source:
             place.heard_ns = now
 
-    def _newest(self, endpoint: Endpoint) -> _Expected | None:
-        waiting = self._at.get(endpoint)
-        return waiting[-1] if waiting else None
+    def _newest(self, endpoint: Endpoint, now: int) -> _Expected | None:
+        for known in reversed(self._at.get(endpoint, ())):
+            if known.until_ns is None or now <= known.until_ns:
+                return known
+        return None
 
     def _admit(
         self, call: str, speaker: Side, source: Endpoint, destination: Endpoint, signalled: bool, now: int

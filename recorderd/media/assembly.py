@@ -1,8 +1,8 @@
 """Recorded packets to samples on one clock: what a listener hears, each speaker in the right place.
 
-A track is laid out from its lanes' segments. Where packets follow one another, their samples do too, exactly; where
-nothing arrived there is concealment as the codec has it (G.711: silence), then silence. No fill is longer than the time that
-really passed.
+A track is laid out from its lanes' segments. Where packets follow one another, their samples do too, exactly;
+where nothing arrived there is concealment as the codec has it (G.711: silence), then silence. No fill is
+longer than the time that really passed.
 """
 
 from collections.abc import Iterator
@@ -56,12 +56,11 @@ class LanePackets:
         full = self.lane.follow(
             seq, timestamp, time_us, payload_type, lambda i: payload[int(ends[i] - size[i]) : int(ends[i])]
         )
-        for column, values in zip(
-            (self.seq, self.timestamp, self.time_us, self.payload_type, self.size),
-            (seq, full, time_us, payload_type, size),
-            strict=True,
-        ):
-            column.append(values)  # type: ignore[arg-type]
+        self.seq.append(seq)
+        self.timestamp.append(full)
+        self.time_us.append(time_us)
+        self.payload_type.append(payload_type)
+        self.size.append(size)
         self.payload.append(payload)
 
 
@@ -203,7 +202,9 @@ class _Renderer:
         if payload_type not in self._decoders:
             known = self.placed.lane.format(payload_type)
             how = codec(known.name) if known else None
-            self._decoders[payload_type] = how.decoder(self._native(known), self.channels) if how and known else None
+            self._decoders[payload_type] = (
+                how.decoder(self._native(known), self.channels) if how and known else None
+            )
         return self._decoders[payload_type]
 
     def _native(self, known: Format | None) -> int | None:

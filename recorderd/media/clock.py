@@ -1,15 +1,17 @@
 """Where a packet's audio belongs in time: RTP timestamps anchored to the wall clock.
 
-A packet's *skew* is its arrival minus its timestamp's time. Network delay only ever adds to it, so the least skew of a
-stretch tells where the stretch really lies. A stream is cut into *runs* wherever the skew leaps (a timestamp jump, a
-pause, a stall); once the packets after the leap are known, :func:`segments` decides whether the clock really moved or
-the network merely stalled. The live engine and the export run this same code on the same packets, so both put every
-sample in the same place.
+A packet's *skew* is its arrival minus its timestamp's time. Network delay only ever adds to it, so the least
+skew of a stretch tells where the stretch really lies. A stream is cut into *runs* wherever the skew leaps (a
+timestamp jump, a pause, a stall); once the packets after the leap are known, :func:`segments` decides whether
+the clock really moved or the network merely stalled. The live engine and the export run this same code on the
+same packets, so both put every sample in the same place.
 
-Times are microseconds since the epoch (float64: exact to a quarter of one); timestamps are unwrapped to 64 bits.
+Times are microseconds since the epoch (float64: exact to a quarter of one); timestamps are unwrapped to 64
+bits.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -51,7 +53,8 @@ class Segment:
 
     def time_us(self, timestamp: NDArray[np.int64]) -> NDArray[np.float64]:
         """The wall-clock time of unwrapped timestamps, in microseconds."""
-        return self.anchor_us + (timestamp - self.first_timestamp) * (1e6 / self.clock_rate)
+        ticks = (timestamp - self.first_timestamp).astype(np.float64)
+        return self.anchor_us + ticks * (1e6 / self.clock_rate)
 
 
 class StreamClock:
@@ -98,14 +101,20 @@ class StreamClock:
             return
         leaps = np.flatnonzero(np.abs(np.diff(skew)) > LEAP_US) + 1
         edges = [0, *leaps.tolist(), len(skew)]
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             run = self.runs[-1] if self.runs else None
             joins = (
-                run is not None and run.clock_rate == clock_rate and abs(skew[first] - run.last_skew_us) <= LEAP_US
+                run is not None
+                and run.clock_rate == clock_rate
+                and abs(skew[first] - run.last_skew_us) <= LEAP_US
             )
             if run is None or (not joins and len(self.runs) < MAX_RUNS):
                 run = Run(
-                    int(seq[first]), int(timestamp[first]), clock_rate, float(time_us[first]), float(skew[first])
+                    int(seq[first]),
+                    int(timestamp[first]),
+                    clock_rate,
+                    float(time_us[first]),
+                    float(skew[first]),
                 )
                 self.runs.append(run)
             self._extend(run, skew[first:last], time_us[first:last])

@@ -1,7 +1,7 @@
 """A lane: one stream's part in one recording, followed on its clock.
 
-The live engine and the export both drive lanes, a stretch of packets at a time, and both read the answer to "where
-does this sound" from :meth:`Lane.segments`.
+The live engine and the export both drive lanes, a stretch of packets at a time, and both read the answer to
+"where does this sound" from :meth:`Lane.segments`.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +111,8 @@ class Lane:
                 usual = self._duration(int(payload_type[at - 1]), payload(at - 1))
                 due = int(full[at - 1]) + usual
             step = (int(full[at]) - due) / count
-            # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets were.
+            # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets
+            # were.
             if not 0 < step <= 1.5 * usual:
                 step = float(usual)
             if len(self._breaks) < MAX_HOLES:

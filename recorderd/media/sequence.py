@@ -1,8 +1,10 @@
-"""Sequence numbers: which packets are new, late, doubled or lost (RFC 3550 sections A.1 and A.3), a window at a time.
+"""Sequence numbers: which packets are new, late, doubled or lost (RFC 3550 sections A.1 and A.3), a window at
+a time.
 
-A packet is *late* when it fills a hole that an earlier window had already closed over; it is kept all the same. It is a
-*duplicate* when its place is taken. What a sender's restart does to its numbers is hidden from everything after this
-module: numbering goes on.
+A packet is *late* when it fills a hole that an earlier window had already closed over; it is kept all the
+same. It is a
+*duplicate* when its place is taken. What a sender's restart does to its numbers is hidden from everything
+after this module: numbering goes on.
 """
 
 from dataclasses import dataclass
@@ -63,8 +65,9 @@ class Holes:
 class Order:
     """What leaves a window, sorted by (session, lane, extended sequence number).
 
-    ``position`` indexes the packets that were looked at; ``seq`` is the extended number, ``late`` a mask, ``starts``
-    the position in these columns at which each stream begins, ``previous`` the number before each stream's first.
+    ``position`` indexes the packets that were looked at; ``seq`` is the extended number, ``late`` a mask,
+    ``starts`` the position in these columns at which each stream begins, ``previous`` the number before each
+    stream's first.
     """
 
     position: NDArray[np.intp]
@@ -96,9 +99,9 @@ class Sequencer:
     ) -> tuple[Order, NDArray[np.bool_]]:
         """Choose and sort what leaves at the close of the window that ends at ``end_us``.
 
-        Packets up to ``horizon_us`` (the end plus the grace for reordering) are looked at; of each stream everything
-        up to the highest number that arrived before ``end_us`` leaves. Returns that, and a mask of what stays waiting:
-        what is younger, and unexplained packets that arrived after ``expired_us``.
+        Packets up to ``horizon_us`` (the end plus the grace for reordering) are looked at; of each stream
+        everything up to the highest number that arrived before ``end_us`` leaves. Returns that, and a mask of
+        what stays waiting: what is younger, and unexplained packets that arrived after ``expired_us``.
         """
         owner = self.streams.owner[packets.stream]
         look = np.flatnonzero((owner >= 0) & (packets.time_us < horizon_us))
@@ -147,7 +150,9 @@ class Sequencer:
         return seq
 
     def _resequence(self, row: int, numbers: list[int]) -> list[int]:
-        """RFC 3550 section A.1, packet by packet, for a stream whose numbers jump: two in a row are a restart."""
+        """RFC 3550 section A.1, packet by packet, for a stream whose numbers jump: two in a row are a
+        restart.
+        """
         table = self.streams
         highest, shift = int(table.highest[row]), int(table.shift[row])
         out: list[int] = []
@@ -220,7 +225,8 @@ class Sequencer:
         before[1:] = seq[:-1]
         rows = stream[starts]
         before[starts] = np.where(table.packets[rows] > 0, table.highest[rows], seq[starts] - 1)
-        # A stream's late packets come first; the first punctual one follows the highest number of earlier windows.
+        # A stream's late packets come first; the first punctual one follows the highest number of earlier
+        # windows.
         before = np.where(table.packets[stream] > 0, np.maximum(before, table.highest[stream]), before)
         for at in np.flatnonzero((seq - before > 1) & ~late).tolist():
             row, first, count = int(stream[at]), int(before[at]) + 1, int(seq[at] - before[at]) - 1

@@ -1,7 +1,7 @@
 """The stream table: every RTP stream that is being followed, one row a stream, one column a fact.
 
-A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 section 3). Packets are mapped to rows of
-this table a whole batch at a time; nothing here is called once a packet.
+A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 section 3). Packets are mapped to
+rows of this table a whole batch at a time; nothing here is called once a packet.
 """
 
 from typing import Final
@@ -24,7 +24,8 @@ KINDS: Final = {"pcmu": PCMU, "pcma": PCMA, "opus": OPUS, "telephone-event": TON
 class StreamTable:
     """Columns of per-stream state, and the look-up from stream keys to rows.
 
-    Rows are reused after :meth:`remove`. All columns grow together; hold no reference to a column across a call of
+    Rows are reused after :meth:`remove`. All columns grow together; hold no reference to a column across a
+    call of
     :meth:`identify`.
     """
 
@@ -59,7 +60,9 @@ class StreamTable:
         return len(self._keys)
 
     def _columns(self) -> list[str]:
-        return [name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name[0] != "_"]
+        return [
+            name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name[0] != "_"
+        ]
 
     def _grow(self, size: int) -> None:
         for name in self._columns():
@@ -78,8 +81,8 @@ class StreamTable:
     def identify(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         """Map packet keys to table rows, making rows for new streams.
 
-        Returns the row of each packet (-1 where the table is full) and the positions, in arrival order, of the first
-        packet of each new stream.
+        Returns the row of each packet (-1 where the table is full) and the positions, in arrival order, of
+        the first packet of each new stream.
         """
         rows = self._find(keys)
         missing = np.flatnonzero(rows < 0)
@@ -133,7 +136,8 @@ class StreamTable:
 
     def unbound(self) -> NDArray[np.int32]:
         """Rows of the streams that nobody has claimed."""
-        return self._rows[self.owner[self._rows] == UNBOUND]
+        rows: NDArray[np.int32] = self._rows[self.owner[self._rows] == UNBOUND]
+        return rows
 
     def describe(self, row: int, formats: dict[int, tuple[str, int]]) -> None:
         """Say what the payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""

@@ -1,8 +1,8 @@
 """The packet table: media packets waiting for their window to close, in columns.
 
-Packets come in batches (:meth:`PacketTable.add`), a batch's payloads as a matrix. When a window closes, the packets
-that belong to it are taken out sorted, and the rest stays: packets of later windows, and packets of streams that
-no signalling has explained yet.
+Packets come in batches (:meth:`PacketTable.add`), a batch's payloads as a matrix. When a window closes, the
+packets that belong to it are taken out sorted, and the rest stays: packets of later windows, and packets of
+streams that no signalling has explained yet.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 class Packets:
     """Media packets in columns, one row a packet.
 
-    ``payload`` has shape (n, width); what lies beyond a row's ``size`` is undefined. ``time_us`` is the arrival in
-    microseconds since the epoch: captures differ in resolution, and what is stored must not.
+    ``payload`` has shape (n, width); what lies beyond a row's ``size`` is undefined. ``time_us`` is the
+    arrival in microseconds since the epoch: captures differ in resolution, and what is stored must not.
     """
 
     time_us: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Packets:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Packets":
         """The given rows, in the given order."""
-        return Packets(*(getattr(self, field.name)[which] for field in fields(self)))
+        return Packets(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
     @property
     def nbytes(self) -> int:
@@ -46,13 +46,13 @@ def concatenate(batches: list[Packets]) -> Packets:
     """One batch of several, payloads padded to the widest."""
     if len(batches) == 1:
         return batches[0]
-    columns = [np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Packets)[:-1]]
-    payload = np.empty((len(columns[0]), max(b.payload.shape[1] for b in batches)), np.uint8)
+    columns = {f.name: np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Packets)[:-1]}
+    payload = np.empty((len(columns["time_us"]), max(b.payload.shape[1] for b in batches)), np.uint8)
     at = 0
     for batch in batches:
         payload[at : at + len(batch), : batch.payload.shape[1]] = batch.payload
         at += len(batch)
-    return Packets(*columns, payload)
+    return Packets(**columns, payload=payload)
 
 
 class PacketTable:
@@ -82,9 +82,9 @@ class PacketTable:
     def take(self, choose: Callable[[Packets], tuple[NDArray[np.intp], NDArray[np.bool_]]]) -> Packets | None:
         """Take packets out.
 
-        ``choose`` sees the columns of all waiting packets (with an empty payload matrix) and returns the positions to
-        take, in the order in which they are wanted, and a mask of those that stay. The others are dropped. Payloads
-        move once, straight into their place.
+        ``choose`` sees the columns of all waiting packets (with an empty payload matrix) and returns the
+        positions to take, in the order in which they are wanted, and a mask of those that stay. The others
+        are dropped. Payloads move once, straight into their place.
         """
         if not self._batches:
             return None

@@ -1,4 +1,6 @@
-"""Hears one stream for the figures: decodes what arrived, at the lowest rate that serves, into a track's meter."""
+"""Hears one stream for the figures: decodes what arrived, at the lowest rate that serves, into a track's
+meter.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -32,7 +34,9 @@ class Listener:
         payload: NDArray[np.uint8],
         size: NDArray[np.int32],
     ) -> None:
-        """Take in packets in order: ``payload`` of shape (n, width), of which row i holds ``size[i]`` bytes."""
+        """Take in packets in order: ``payload`` of shape (n, width), of which row i holds ``size[i]``
+        bytes.
+        """
         first = int(payload_type[0])
         if (payload_type == first).all():
             self._hear_type(formats.get(first), payload, size)

@@ -1,32 +1,25 @@
-"""Writes what the engine makes to the spool: recordings, the index, the account of every call, and what needs a review."""
+"""Writes what the engine makes to the spool: recordings, the index, the account of every call, and what needs
+a review.
+"""
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from recorderd.calls.outcomes import MediaFacts, outcome
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, RecorderError, SpoolError
-from recorderd.quality.mos import mos
-from recorderd.quality.review import Review, Thresholds, TrackFacts, review
+from recorderd.quality.review import Review, Thresholds, review
 from recorderd.service.engine import Engine
 from recorderd.service.session import Session, Sink
 from recorderd.spool.index import Index
-from recorderd.spool.keys import HostKey, Recipient
-from recorderd.spool.layout import Spool
-from recorderd.spool.manifest import write_manifest
+from recorderd.spool.keys import Recipient
+from recorderd.spool.layout import Spool, new_recording_id
+from recorderd.spool.signing import HostKey
+from recorderd.spool.times import rfc3339
 from recorderd.spool.writer import RecordingWriter
 
 log = logging.getLogger(__name__)
-
-
-def rfc3339(time_us: float | None) -> str | None:
-    """Microseconds since the epoch as RFC 3339 text in UTC, to the millisecond."""
-    if time_us is None:
-        return None
-    whole = round(time_us / 1000)
-    return datetime.fromtimestamp(whole // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{whole % 1000:03d}Z"
 
 
 class SpoolArchive:
@@ -52,10 +45,15 @@ class SpoolArchive:
 
     def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
         """Start the call's recording."""
-        recording = self.spool.new_id(started_ns)
+        recording = new_recording_id(started_ns)
         try:
             writer = RecordingWriter.create(
-                self.spool, recording, started_ns=started_ns, host=self.host, recipients=self.recipients
+                self.spool,
+                recording,
+                started_ns=started_ns,
+                host=self.host,
+                recipients=self.recipients,
+                signer=self.host_key,
             )
             writer.event({"event": "call", "time_us": call.first_seen // 1000, **_identity(call)})
         except (DiskFull, SpoolError) as error:
@@ -68,7 +66,7 @@ class SpoolArchive:
             "call_ids": [call.call_id],
             "from": call.from_user,
             "to": call.to_user,
-            "started_at": rfc3339(started_ns / 1000),
+            "started_at": rfc3339(started_ns // 1000),
             "duration_s": None,
             "tracks": [],
             "review": {"needed": False, "causes": []},
@@ -85,17 +83,20 @@ class SpoolArchive:
 
     def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
         """Seal the recording, judge it, and account for the call."""
-        tracks = session.tracks(engine.streams, engine.sequencer.holes) if session else []
+        tracks = session.tracks(engine.streams, engine.sequencer) if session else []
         facts = MediaFacts(
             tracks={track.side: track.facts.packets for track in tracks},
-            recorder_drops=session.drops_that_hurt(tracks) if session else 0,
+            # Drops that cost this call nothing (its packets all came) are not held against it.
+            recorder_drops=session.capture_drops if session and any(t.facts.lost for t in tracks) else 0,
             interrupted=interrupted,
             failure=session.failure if session else None,
         )
         result = outcome(call, facts)
         recording = session.recording if session and session.recording else None
         if session is not None and recording:
-            verdict = review([track.facts for track in tracks], self.thresholds, expected=call.expected_speakers())
+            verdict = review(
+                [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
+            )
             self._seal(call, session, [track.described() for track in tracks], verdict, result.name)
         self._later("call_saved", _call_row(call, result.name, result.reason, recording))
 
@@ -110,7 +111,7 @@ class SpoolArchive:
             "call_ids": [call.call_id],
             "from": call.from_user,
             "to": call.to_user,
-            "started_at": rfc3339(start),
+            "started_at": rfc3339(round(start)) if start is not None else None,
             "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
             "tracks": tracks,
             "review": {"needed": verdict.needed, "causes": list(verdict.causes)},
@@ -118,21 +119,37 @@ class SpoolArchive:
             "capture_drops": session.capture_drops,
         }
         try:
-            if session.failure is not None:
-                raise DiskFull(session.failure) if session.failure == "disk full" else SpoolError(session.failure)
             sealed = writer.seal(summary)
-            write_manifest(self.spool, session.recording, summary, sealed, self.host_key)
         except (DiskFull, SpoolError) as error:
             self._note(error)
             writer.abandon()
             return
         self.sealed += 1
-        self._later("recording_finished", session.recording, summary, sealed)
+        self._later(
+            "recording_finished",
+            session.recording,
+            "sealed",
+            summary,
+            sealed.path,
+            sealed.sha256,
+            sealed.bytes,
+        )
         if verdict.needed:
-            self._later("alert_added", {"kind": "review", "recording": session.recording, "time_ns": call.ended_at,
-                                        "fields": {"recording": session.recording, "call_id": call.call_id,
-                                                   "from": call.from_user, "to": call.to_user,
-                                                   "causes": list(verdict.causes)}})
+            self._later(
+                "alert_added",
+                {
+                    "kind": "review",
+                    "recording": session.recording,
+                    "time_ns": call.ended_at,
+                    "fields": {
+                        "recording": session.recording,
+                        "call_id": call.call_id,
+                        "from": call.from_user,
+                        "to": call.to_user,
+                        "causes": list(verdict.causes),
+                    },
+                },
+            )
 
     def _note(self, error: RecorderError) -> None:
         if self.trouble is None:
@@ -164,7 +181,7 @@ def _identity(call: Call) -> dict[str, Any]:
 
 def _call_row(call: Call, name: str | None, reason: str | None, recording: str | None) -> dict[str, Any]:
     def when(time_ns: int | None) -> str | None:
-        return rfc3339(time_ns / 1000) if time_ns is not None else None
+        return rfc3339(time_ns // 1000) if time_ns is not None else None
 
     return {
         "call_id": call.call_id,
@@ -177,6 +194,3 @@ def _call_row(call: Call, name: str | None, reason: str | None, recording: str |
         "reason": reason,
         "recording": recording,
     }
-
-
-__all__ = ["SpoolArchive", "TrackFacts", "rfc3339"]

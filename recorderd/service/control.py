@@ -1,7 +1,7 @@
 """The control socket: how other programs of this host ask the running daemon what it is doing.
 
-One JSON object a line goes each way over a Unix stream socket (mode 0660). ``{"command": "status"}`` is answered with the
-daemon's last published status; anything else with ``{"error": ...}``.
+One JSON object a line goes each way over a Unix stream socket (mode 0660). ``{"command": "status"}`` is
+answered with the daemon's last published status; anything else with ``{"error": ...}``.
 """
 
 import contextlib

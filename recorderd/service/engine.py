@@ -1,20 +1,23 @@
-"""The engine: frames go in, recordings come out. The live tap, a capture file and a test drive this same code.
+"""The engine: frames go in, recordings come out. The live tap, a capture file and a test drive this same
+code.
 
-Time is the capture clock and nothing else. It is cut into windows of one second; a window closes a grace later, so that
-packets which overtook one another can be put in order. Whatever happens, happens at the close of a window and depends
-only on what was captured before its end, never on how the packets were batched: a replay gives what the tap gave.
+Time is the capture clock and nothing else. It is cut into windows of one second; a window closes a grace
+later, so that packets which overtook one another can be put in order. Whatever happens, happens at the close
+of a window and depends only on what was captured before its end, never on how the packets were batched: a
+replay gives what the tap gave.
 """
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.calls.binding import Binding, Expectations
-from recorderd.calls.events import CallEnded, CallStarted, MediaExpected
-from recorderd.calls.table import Call, CallEvent, CallTable
+from recorderd.calls.events import CallEnded, CallEvent, CallStarted, MediaExpected, MediaWithdrawn, other
+from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
@@ -37,7 +40,9 @@ IDLE_NS: Final = 10 * WINDOW_NS
 
 
 class Archive(Protocol):
-    """Where the engine puts what it made; :class:`recorderd.service.archive.SpoolArchive` writes it to the spool."""
+    """Where the engine puts what it made; :class:`recorderd.service.archive.SpoolArchive` writes it to the
+    spool.
+    """
 
     def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
         """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
@@ -45,7 +50,9 @@ class Archive(Protocol):
     def call_seen(self, call: Call) -> None:
         """Account for a call that began."""
 
-    def call_over(self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None) -> None:
+    def call_over(
+        self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None
+    ) -> None:
         """Seal the call's recording, if there is one, and account for its outcome."""
 
     def window_closed(self, end_ns: int) -> None:
@@ -197,8 +204,12 @@ class Engine:
                 self.expectations.expect(event)
                 session = self.sessions.get(event.call)
                 if session is not None:
-                    for stream in session.add_formats(event.side.other, as_formats(event.formats)):
+                    for stream in session.add_formats(
+                        other(event.side), as_formats(event.formats), event.now // 1000
+                    ):
                         self._describe(stream.row, session)
+            elif isinstance(event, MediaWithdrawn):
+                self.expectations.withdraw(event)
             elif isinstance(event, CallEnded):
                 self._ending[event.call] = event.now + LINGER_NS
             session = self.sessions.get(event.call)
@@ -216,7 +227,9 @@ class Engine:
 
     def _join(self, row: int, origin: _Origin, binding: Binding) -> None:
         session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
-        stream = session.add_stream(row, origin.ssrc, origin.source, origin.destination, binding)
+        stream = session.add_stream(
+            row, origin.ssrc, origin.source, origin.destination, binding, origin.since_ns // 1000
+        )
         if stream is None:
             return
         self.streams.owner[row] = session.number
@@ -251,7 +264,7 @@ class Engine:
         rows["payload_type"] = packets.payload_type | packets.marker.astype(np.uint8) << 7
         window = WindowRows(order, packets, rows, self.streams.kind[stream, packets.payload_type])
         edges = [0, *(np.flatnonzero(owner[1:] != owner[:-1]) + 1).tolist(), len(owner)]
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             self._numbers[int(owner[first])].window(window, first, last)
         for at in order.starts.tolist():
             origin = self._origins[int(stream[at])]

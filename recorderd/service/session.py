@@ -1,26 +1,30 @@
 """One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.calls.binding import Binding
-from recorderd.calls.events import Side
+from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.codecs.registry import codec
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Lane, Span
-from recorderd.media.sequence import Order
+from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
 from recorderd.media.tones import ToneFollower
 from recorderd.quality.listener import Listener
 from recorderd.quality.meter import TrackMeter
+from recorderd.quality.mos import mos
 from recorderd.quality.review import Gap, TrackFacts
 from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdp_formats import PayloadFormat
 
 MAX_LANES: Final = 255
 """A packet row names its stream in one byte."""
@@ -29,7 +33,7 @@ MAX_LANES: Final = 255
 class Sink(Protocol):
     """Where a recording is written; see :class:`recorderd.spool.writer.RecordingWriter`."""
 
-    def media(self, base_time_us: int, rows: NDArray[np.void], payload: bytes | memoryview) -> None:
+    def media(self, base_time_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
         """Write packets."""
 
     def event(self, event: dict[str, Any]) -> None:
@@ -54,7 +58,9 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class WindowRows:
-    """The sorted packets of one window, as the engine hands them round: parallel columns, one row a packet."""
+    """The sorted packets of one window, as the engine hands them round: parallel columns, one row a
+    packet.
+    """
 
     order: Order
     packets: Packets
@@ -65,52 +71,77 @@ class WindowRows:
 class Session:
     """A recording in progress."""
 
-    def __init__(self, number: int, call: str, recording: str, sink: Sink) -> None:
+    def __init__(
+        self, number: int, call: str, recording: str, sink: Sink | None, failure: str | None
+    ) -> None:
+        """Record ``call`` as ``recording``; without a sink (and with the failure that prevented one) only
+        count.
+        """
         self.number, self.call, self.recording = number, call, recording
-        self.sink: Sink | None = sink
-        self.failure: str | None = None
+        self.sink, self.failure = sink, failure
         self.streams: list[Stream] = []
         self.meters: dict[Side, TrackMeter] = {}
         self.capture_drops = 0
         self.drop_spans: list[Span] = []
         self.refused_streams = 0
 
-    def add_stream(self, row: int, ssrc: int, source: Endpoint, destination: Endpoint, binding: Binding) -> Stream | None:
+    def add_stream(
+        self, row: int, ssrc: int, source: Endpoint, destination: Endpoint, binding: Binding, time_us: int
+    ) -> Stream | None:
         """Take a stream in; None where the recording has all the streams it can name."""
         if len(self.streams) >= MAX_LANES:
             self.refused_streams += 1
             return None
-        formats = {**STATIC, **as_formats(binding)}
+        formats = {**STATIC, **as_formats(binding.formats)}
         meter = self.meters.setdefault(binding.speaker, TrackMeter())
         stream = Stream(
-            row, len(self.streams), binding.speaker, source, destination, ssrc, Lane(formats), Listener(meter), ToneFollower()
+            row,
+            len(self.streams),
+            binding.speaker,
+            source,
+            destination,
+            ssrc,
+            Lane(formats),
+            Listener(meter),
+            ToneFollower(),
         )
         self.streams.append(stream)
         self.event(
             "stream",
+            time_us,
             stream=stream.number,
-            track=str(stream.speaker),
+            track=stream.speaker,
             ssrc=ssrc,
             source=str(source),
             destination=str(destination),
-            formats=_described(as_formats(binding)),
+            formats=_described(as_formats(binding.formats)),
         )
         return stream
 
-    def add_formats(self, speaker: Side, formats: Mapping[int, Format]) -> list[Stream]:
+    def add_formats(self, speaker: Side, formats: Mapping[int, Format], time_us: int) -> list[Stream]:
         """A new offer or answer told more payload types; returns the streams that it is about."""
         changed = []
         for stream in self.streams:
             new = {pt: known for pt, known in formats.items() if stream.lane.formats.get(pt) != known}
-            if stream.speaker is speaker and new:
+            if stream.speaker == speaker and new:
                 stream.lane.formats.update(new)
-                self.event("formats", stream=stream.number, formats=_described(new))
+                self.event("formats", time_us, stream=stream.number, formats=_described(new))
                 changed.append(stream)
         return changed
 
-    def event(self, name: str, time_us: int | None = None, **facts: Any) -> None:
+    def signalled(self, event: CallEvent) -> None:
+        """Write what signalling said of the call into the recording."""
+        time_us = event.now // 1000
+        if isinstance(event, CallAnswered):
+            self.event("answered", time_us)
+        elif isinstance(event, HoldChanged):
+            self.event("hold", time_us, side=event.side, held=event.held)
+        elif isinstance(event, CallEnded):
+            self.event("ended", time_us, cause=event.cause)
+
+    def event(self, name: str, time_us: int, **facts: Any) -> None:
         """Write an event into the recording."""
-        self._write(lambda sink: sink.event({"event": name, **({"time_us": time_us} if time_us else {}), **facts}))
+        self._write(lambda sink: sink.event({"event": name, "time_us": time_us, **facts}))
 
     def window(self, window: WindowRows, first: int, last: int) -> None:
         """Take in the session's packets of a window: rows ``first`` to ``last`` of the sorted columns."""
@@ -122,12 +153,12 @@ class Session:
         rows = window.rows[span]
         rows["time"] = packets.time_us[span] - base
         if (size == width).all():
-            payload = np.ascontiguousarray(block[:, :width]).data
+            payload = block[:, :width]
         else:
-            payload = block[np.arange(block.shape[1]) < size[:, None]].data
+            payload = block[np.arange(block.shape[1]) < size[:, None]]
         self._write(lambda sink: sink.media(base, rows, payload))
         edges = [first, *(order.starts[(order.starts > first) & (order.starts < last)]).tolist(), last]
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        for begin, end in pairwise(edges):
             self._stream_window(self.streams[int(rows["stream"][begin - first])], window, slice(begin, end))
 
     def _stream_window(self, stream: Stream, window: WindowRows, span: slice) -> None:
@@ -137,7 +168,9 @@ class Session:
         def coded(index: int) -> bytes:
             return block[index, : size[index]].tobytes()
 
-        stream.lane.follow(window.order.seq[span], packets.timestamp[span], packets.time_us[span], payload_type, coded)
+        stream.lane.follow(
+            window.order.seq[span], packets.timestamp[span], packets.time_us[span], payload_type, coded
+        )
         kind = window.kind[span]
         if (kind == TONE).any():
             for at in np.flatnonzero(kind == TONE).tolist():
@@ -161,19 +194,16 @@ class Session:
         if len(self.drop_spans) < 1000:
             self.drop_spans.append(span)
 
-    def _write(self, write: Any) -> None:
+    def _write(self, write: Callable[[Sink], None]) -> None:
         if self.sink is None:
             return
         try:
             write(self.sink)
         except DiskFull:
-            self.fail("disk full")
+            # The sink goes on by itself once there is room; the account says that something is missing.
+            self.failure = "disk full"
         except SpoolError as error:
-            self.fail(f"spool: {error}")
-
-    def fail(self, why: str) -> None:
-        """Stop writing; what is on the disk stays a recoverable prefix."""
-        self.failure, self.sink = why, None
+            self.failure, self.sink = f"spool: {error}", None
 
     def start_us(self) -> float | None:
         """When the first sample sounded, in microseconds since the epoch."""
@@ -187,56 +217,93 @@ class Session:
         found = (stream.lane.span() for stream in self.streams if side in (None, stream.speaker))
         return [span for span in found if span]
 
-    def tracks(self, table: StreamTable, holes: Any) -> list[TrackFacts]:
+    def tracks(self, table: StreamTable, sequencer: Sequencer) -> list["Track"]:
         """What is known of each speaker's track, caller first."""
         start = self.start_us() or 0.0
-        return [self._track(side, table, holes, start) for side in Side if any(s.speaker is side for s in self.streams)]
+        return [
+            self._track(side, table, sequencer, start)
+            for side in SIDES
+            if any(stream.speaker == side for stream in self.streams)
+        ]
 
-    def _track(self, side: Side, table: StreamTable, holes: Any, start_us: float) -> TrackFacts:
-        mine = [stream for stream in self.streams if stream.speaker is side]
+    def _track(self, side: Side, table: StreamTable, sequencer: Sequencer, start_us: float) -> "Track":
+        mine = [stream for stream in self.streams if stream.speaker == side]
         rows = [stream.row for stream in mine]
-        gaps = sorted(
-            (
-                Gap(
-                    at_s=round((gap.start_us - start_us) / 1e6, 6),
-                    length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
-                    cause="capture" if self._overlaps_drops(gap) else "network",
-                )
-                for stream in mine
-                for gap in stream.lane.gaps(holes(stream.row))
-            ),
-            key=lambda gap: gap.at_s,
-        )
+        found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
+        gaps = [
+            Gap(
+                at_s=round((gap.start_us - start_us) / 1e6, 6),
+                length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
+                cause="capture" if self._overlaps_drops(gap) else "network",
+            )
+            for gap in sorted(found, key=lambda gap: gap.start_us)
+        ]
         spans = self._spans(side)
-        names = dict.fromkeys(f for stream in mine for f in stream.listener.heard)
-        main = max(names, key=lambda f: max(s.listener.heard.get(f, 0) for s in mine), default=None)
-        return TrackFacts(
-            label=str(side),
-            codec=main.name if main else "unknown",
-            sample_rate=_native_rate(main),
+        begin = min((span.start_us for span in spans), default=start_us)
+        end = max((span.end_us for span in spans), default=begin)
+        heard: Counter[Format] = Counter()
+        for stream in mine:
+            heard.update(stream.listener.heard)
+        facts = TrackFacts(
+            label=side,
             packets=int(table.packets[rows].sum()),
             lost=int(table.lost[rows].sum()),
             late=int(table.late[rows].sum()),
             duplicates=int(table.duplicates[rows].sum()),
             gaps=tuple(gaps),
-            start_s=round((min(s.start_us for s in spans) - start_us) / 1e6, 6) if spans else 0.0,
-            duration_s=round((max(s.end_us for s in spans) - min(s.start_us for s in spans)) / 1e6, 6) if spans else 0.0,
+            duration_s=round((end - begin) / 1e6, 6),
             figures=self.meters[side].figures(),
+        )
+        return Track(
+            side, facts, heard.most_common(1)[0][0] if heard else None, round((begin - start_us) / 1e6, 6)
         )
 
     def _overlaps_drops(self, gap: Span) -> bool:
         return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
 
 
-def _native_rate(known: Format | None) -> int:
-    how = codec(known.name) if known else None
-    return how.native_rate if how else (known.clock_rate if known else 8000)
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One speaker's track at the end of a recording."""
+
+    side: Side
+    facts: TrackFacts
+    format: Format | None
+    """What most of its packets were; None where no signalling said."""
+    start_s: float
+
+    def described(self) -> dict[str, Any]:
+        """The track as `recorderctl list --json` shows it."""
+        facts, figures = self.facts, self.facts.figures
+        how = codec(self.format.name) if self.format else None
+        due = facts.packets + facts.lost
+        score = mos(self.format.name, facts.lost / due) if self.format and due else None
+        return {
+            "label": facts.label,
+            "codec": self.format.name if self.format else None,
+            "sample_rate": how.native_rate if how else (self.format.clock_rate if self.format else None),
+            "packets": facts.packets,
+            "lost": facts.lost,
+            "late": facts.late,
+            "duplicates": facts.duplicates,
+            "start_s": self.start_s,
+            "duration_s": facts.duration_s,
+            "speech_level_dbov": _tenth(figures.speech_level_dbov),
+            "noise_dbov": _tenth(figures.noise_dbov),
+            "mos": round(score, 2) if score is not None else None,
+            "gaps": [{"at_s": gap.at_s, "length_s": gap.length_s, "cause": gap.cause} for gap in facts.gaps],
+        }
 
 
-def as_formats(binding: Binding) -> dict[int, Format]:
+def _tenth(value: float | None) -> float | None:
+    return round(value, 1) if value is not None else None
+
+
+def as_formats(formats: Mapping[int, PayloadFormat]) -> dict[int, Format]:
     """The payload types of an SDP as codec formats."""
     return {
-        pt: Format(known.encoding, known.clock_rate, known.channels, known.fmtp) for pt, known in binding.formats.items()
+        pt: Format(known.encoding, known.clock_rate, known.channels, known.fmtp)
+        for pt, known in formats.items()
     }
 
 

@@ -92,7 +92,9 @@ class Tap:
             _, drops = ring.statistics()
             if drops > self._drops[position]:
                 engine.dropped(drops - self._drops[position])
-                log.warning("%s: the kernel dropped %d packets", ring.interface, drops - self._drops[position])
+                log.warning(
+                    "%s: the kernel dropped %d packets", ring.interface, drops - self._drops[position]
+                )
                 self._drops[position] = drops
         return busy
 

@@ -1,0 +1,118 @@
+"""The `recorderd` command: the daemon, and what is done with its configuration."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recorderd import __version__
+from recorderd.config import Config, load_config
+from recorderd.errors import CaptureFileError
+from recorderd.service.daemon import guarded, say, set_up_logging
+
+DEFAULT_CONFIG = Path("/etc/recorderd/config.yaml")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="recorderd", description="Records every SIP/RTP call of this host.")
+    parser.add_argument("--version", action="version", version=f"recorderd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("run", "record and carry, in the foreground"),
+        ("capture", "record only: the process with the tap"),
+        ("outbox", "carry recordings and alerts only: the process with the network"),
+        ("replay", "record the calls of capture files"),
+        ("check-config", "check the configuration and say what is wrong with it"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s"
+        )
+        if name != "check-config":
+            command.add_argument(
+                "--spool", type=Path, metavar="DIR", help="instead of the configuration's spool.path"
+            )
+        if name == "replay":
+            command.add_argument(
+                "files", nargs="+", type=Path, metavar="FILE", help="pcap or pcapng, also gzipped"
+            )
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    config = load_config(arguments.config)
+    return config.with_spool(arguments.spool) if arguments.spool else config
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from recorderd.service.run import run
+
+    _config(arguments)  # wrong: told here once, not by each child
+    return run(arguments.config, ["--spool", str(arguments.spool)] if arguments.spool else [])
+
+
+def _capture(arguments: argparse.Namespace) -> int:
+    from recorderd.service.capture import capture
+
+    return capture(_config(arguments))
+
+
+def _outbox(arguments: argparse.Namespace) -> int:
+    from recorderd.service.outbox import outbox
+
+    return outbox(_config(arguments))
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from recorderd.service.capture import open_archive, settings
+    from recorderd.service.engine import Engine
+    from recorderd.service.replay import replay
+
+    for file in arguments.files:
+        if not file.exists():
+            raise CaptureFileError(f"{file}: no such file")
+    config = _config(arguments)
+    with open_archive(config) as archive:
+        engine = Engine(archive, settings(config))
+        damaged = replay(arguments.files, engine)
+        say(
+            f"recorderd: {engine.counters['calls']} calls seen, {archive.sealed} recorded"
+            f" into {config.spool.path}"
+        )
+        if archive.trouble is not None:
+            raise archive.trouble
+    for error in damaged:
+        say(f"recorderd: {error}")
+    if damaged:
+        say(f"recorderd: hint: {CaptureFileError.hint}")
+        return CaptureFileError.exit_code
+    return 0
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from recorderd.spool.keys import load_recipients
+
+    config = load_config(arguments.config)
+    load_recipients(config.encryption.recipients, suite=config.encryption.suite)
+    print(f"{arguments.config}: good")
+    return 0
+
+
+COMMANDS = {
+    "run": _run,
+    "capture": _capture,
+    "outbox": _outbox,
+    "replay": _replay,
+    "check-config": _check_config,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    set_up_logging()
+    return guarded(lambda: COMMANDS[parsed.command](parsed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

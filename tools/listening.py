@@ -1,0 +1,130 @@
+"""From an opened recording to what can be heard: each speaker's track, and layouts of them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs.formats import STATIC, Format
+from recorderd.media.assembly import LanePackets, TrackAudio
+from recorderd.media.lane import Lane
+from recorderd.spool.reader import Recording
+
+Samples = NDArray[np.int16]
+
+BLOCK_S = 1.0
+ORDER = ("caller", "callee")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The tracks of one recording by label, caller first, and when the earliest of them begins."""
+
+    tracks: dict[str, TrackAudio]
+    start_us: float
+
+    def rate(self) -> int:
+        """The highest rate among the tracks, in Hz."""
+        return max((track.rate() for track in self.tracks.values()), default=8000)
+
+
+def hear(recording: Recording) -> Heard:
+    """Gather a recording's packets into tracks. Raises SpoolCorrupt, WrongKey."""
+    lanes: dict[int, LanePackets] = {}
+    labels: dict[int, str] = {}
+    for event in recording.events:
+        _event(event, lanes, labels)
+    for media in recording.media():
+        _media(media.base_time_us, media.rows, media.payload, lanes)
+    tracks: dict[str, TrackAudio] = {}
+    for label in sorted(
+        set(labels.values()), key=lambda name: (ORDER.index(name) if name in ORDER else 9, name)
+    ):
+        audio = TrackAudio([lanes[number] for number in sorted(lanes) if labels[number] == label])
+        if audio.span_us() is not None:
+            tracks[label] = audio
+    starts = [span[0] for span in (audio.span_us() for audio in tracks.values()) if span]
+    return Heard(tracks, min(starts, default=0.0))
+
+
+def _event(event: dict[str, Any], lanes: dict[int, LanePackets], labels: dict[int, str]) -> None:
+    if event.get("event") not in ("stream", "formats"):
+        return
+    number = int(event["stream"])
+    formats = {int(pt): Format(**described) for pt, described in event["formats"].items()}
+    if event["event"] == "stream":
+        lanes[number] = LanePackets(Lane({**STATIC, **formats}))
+        labels[number] = str(event["track"])
+    else:
+        lanes[number].lane.formats.update(formats)
+
+
+def _media(
+    base_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8], lanes: dict[int, LanePackets]
+) -> None:
+    ends = np.cumsum(rows["size"], dtype=np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(rows["stream"])) + 1).tolist(), len(rows)]
+    for first, last in pairwise(edges):
+        part = rows[first:last]
+        begin = int(ends[first]) - int(rows["size"][first])
+        lanes[int(part["stream"][0])].add(
+            part["seq"].astype(np.int64),
+            part["timestamp"],
+            base_us + part["time"].astype(np.int64),
+            (part["payload_type"] & 0x7F).astype(np.uint8),
+            part["size"].astype(np.int32),
+            payload[begin : int(ends[last - 1])].tobytes(),
+        )
+
+
+def even_blocks(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
+    """The same samples in blocks of ``size`` (the last may be shorter)."""
+    held: list[Samples] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            joined = np.concatenate(held)
+            whole = len(joined) - len(joined) % size
+            for at in range(0, whole, size):
+                yield joined[at : at + size]
+            held, count = [joined[whole:]], len(joined) - whole
+    if count:
+        yield np.concatenate(held)
+
+
+def together(heard: Heard, rate: int) -> Iterator[list[Samples]]:
+    """All tracks in step: for each block, one mono array a track, all of one length."""
+    size = int(BLOCK_S * rate)
+    streams = [even_blocks(track.blocks(heard.start_us, rate), size) for track in heard.tracks.values()]
+    for blocks in zip_longest(*streams):
+        longest = max(len(block) for block in blocks if block is not None)
+        yield [_padded(block, longest) for block in blocks]
+
+
+def _padded(block: Samples | None, length: int) -> Samples:
+    out = np.zeros(length, np.int16)
+    if block is not None:
+        out[: len(block)] = block[:, 0]
+    return out
+
+
+def stereo(heard: Heard, rate: int) -> Iterator[Samples]:
+    """Caller left, callee right: blocks of shape (n, 2). Whoever was not recorded is silent."""
+    places = {label: (0 if label == "caller" else 1) for label in heard.tracks}
+    for blocks in together(heard, rate):
+        out = np.zeros((len(blocks[0]), 2), np.int32)
+        for label, block in zip(heard.tracks, blocks, strict=True):
+            out[:, places[label]] += block
+        yield np.clip(out, -32768, 32767).astype(np.int16)
+
+
+def mix(heard: Heard, rate: int) -> Iterator[Samples]:
+    """Everybody on one channel: blocks of shape (n, 1), the sum of the tracks, limited to 16 bits."""
+    for blocks in together(heard, rate):
+        total = np.sum([block.astype(np.int32) for block in blocks], axis=0)
+        yield np.clip(total, -32768, 32767).astype(np.int16)[:, None]
