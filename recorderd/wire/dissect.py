@@ -1,0 +1,229 @@
+"""Frames to RTP columns and SIP datagrams: the one way in for every packet, live or from a file.
+
+Python touches batches here, NumPy touches packets; only SIP datagrams and fragments are handled one by one.
+Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.wire.columns import blocks, bounded_slices, column
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.fragments import Reassembler
+from recorderd.wire.frames import Frames, LinkType
+from recorderd.wire.ip import Datagrams, RowFragment, count_cut, find_datagrams
+from recorderd.wire.link import find_packets
+from recorderd.wire.media_packets import MediaPackets, in_order, read_endpoints
+from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
+from recorderd.wire.stream_key import StreamKey
+
+OUTCOMES = (
+    "media",
+    "signalling",
+    "keepalive",
+    "rtcp",
+    "rtp_invalid",
+    "other",
+    "truncated",
+    "malformed",
+    "not_udp",
+    "not_ip",
+    "doubles",
+    "fragments",
+)
+"""frames + reassembled = the sum of these."""
+
+UDP_HEADER = 8
+MAX_FRAGMENTED_MEDIA = 9216
+"""Bytes of a reassembled packet that may be media: no voice packet is longer, and its batch gets as wide."""
+MAX_MATRIX = 16 << 20
+"""Bytes of reassembled packets dissected at once, counted as a matrix as wide as the longest."""
+
+STUN_COOKIE = b"\x21\x12\xa4\x42"
+
+
+@dataclass(frozen=True, slots=True)
+class Signalling:
+    """One datagram to or from a SIP port. ``truncated``: the capture kept only this beginning of it."""
+
+    time_ns: int
+    source: Endpoint
+    destination: Endpoint
+    payload: bytes
+    transport: str = "udp"
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dissected:
+    """What a batch of frames held, each part in the order of capture."""
+
+    media: MediaPackets
+    signalling: list[Signalling]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The same with the rows that signalling came in, and with the fragments still to be reassembled."""
+
+    media: MediaPackets
+    signalling: list[tuple[int, Signalling]]
+    fragments: list[RowFragment]
+
+
+class Dissector:
+    """Takes batches of frames apart. Pure, but keeps fragments from one batch to the next.
+
+    ``seed`` makes the stream keys: the same seed gives the same keys. ``counters`` counts frames by what
+    became of them (:data:`OUTCOMES`), besides 'frames', 'reassembled', 'rtp_padding_zero' and what the
+    reassembler counts.
+    """
+
+    def __init__(self, sip_ports: frozenset[int], seed: int = 0) -> None:
+        self.counters: Counter[str] = Counter()
+        self._is_sip_port = np.isin(np.arange(0x10000), list(sip_ports))
+        self._keys = StreamKey(seed)
+        self._reassembler = Reassembler(self.counters)
+
+    def feed(self, frames: Frames) -> Dissected:
+        """Dissect one batch. Never raises, whatever the frames hold.
+
+        The media columns point into ``frames.data``, which must not change while they are used.
+        """
+        self.counters["frames"] += len(frames)
+        part = self._dissect(frames)
+        if len(frames):
+            self._reassembler.expire(int(frames.time_ns[-1]))
+        if part.fragments:
+            part = self._with_reassembled(frames, part)
+        return Dissected(part.media, [item for _, item in part.signalling])
+
+    def _with_reassembled(self, frames: Frames, part: _Part) -> _Part:
+        """The part and what its fragments completed, in the place of the fragment that came last."""
+        rows, whole = self._reassemble(part.fragments)
+        media, places, signalling = [part.media], [part.media.row], part.signalling
+        for group in bounded_slices(np.array([len(packet) for packet in whole], np.int32), MAX_MATRIX):
+            row = np.array(rows[group], np.intp)
+            later = self._dissect(_as_frames(whole[group], frames.time_ns[row]))
+            self.counters["malformed"] += len(later.fragments)  # a fragment within a fragment
+            signalling += [(int(row[n]), item) for n, item in later.signalling]
+            short = later.media.payload_at + later.media.payload_len <= MAX_FRAGMENTED_MEDIA
+            self.counters.update({"media": -int((~short).sum()), "other": int((~short).sum())})
+            if short.any():
+                media.append(later.media.where(short))
+                places.append(row[media[-1].row])
+        signalling.sort(key=lambda entry: entry[0])
+        return _Part(in_order(media, places) if len(media) > 1 else part.media, signalling, [])
+
+    def _reassemble(self, fragments: Iterable[RowFragment]) -> tuple[list[int], list[bytes]]:
+        """IP packets that became whole, and the rows of the fragments that made them so."""
+        rows, whole = [], []
+        for item in fragments:
+            packet = self._reassembler.add(item.fragment)
+            if packet is not None:
+                rows.append(item.row)
+                whole.append(packet)
+        return rows, whole
+
+    def _dissect(self, frames: Frames) -> _Part:
+        packets = find_packets(frames, self.counters)
+        datagrams, fragments = find_datagrams(frames, packets, self._keys, self.counters)
+        datagrams, header = self._whole_udp_headers(frames, datagrams)
+        start = datagrams.transport_at + UDP_HEADER
+        end = datagrams.transport_at + column(header, 4, ">u2").astype(np.int32)
+        sane = (end >= start) & (end <= datagrams.end)
+        if not sane.all():
+            self.counters["malformed"] += int((~sane).sum())
+            datagrams, header, start, end = datagrams.where(sane), header[sane], start[sane], end[sane]
+        payloads = UdpPayloads(
+            datagrams.row,
+            datagrams.network_at,
+            datagrams.transport_at,
+            start,
+            end,
+            datagrams.addresses,
+            column(header, 0, ">u4"),
+        )
+        captured = end <= frames.caplen[datagrams.row]
+        media, other = self._media(frames, payloads.where(captured))
+        cut = self._truncated(frames, payloads.where(~captured)) if not captured.all() else []
+        signalling = self._signalling(frames, other) + cut
+        signalling.sort(key=lambda entry: entry[0])
+        return _Part(media, signalling, fragments)
+
+    def _whole_udp_headers(self, frames: Frames, datagrams: Datagrams) -> tuple[Datagrams, NDArray[np.uint8]]:
+        captured = datagrams.transport_at + UDP_HEADER <= frames.caplen[datagrams.row]
+        if not captured.all():
+            count_cut(frames, datagrams.row[~captured], self.counters)
+            datagrams = datagrams.where(captured)
+        return datagrams, blocks(frames.data, datagrams.row, datagrams.transport_at, UDP_HEADER)
+
+    def _media(self, frames: Frames, payloads: UdpPayloads) -> tuple[MediaPackets, UdpPayloads]:
+        """The RTP packets, and what is neither RTP nor RTCP (told apart as in RFC 5761 section 4)."""
+        length = payloads.end - payloads.start
+        long = length >= UDP_HEADER
+        first = np.zeros(len(length), np.uint8)
+        second = np.zeros(len(length), np.uint8)
+        peek = payloads.where(long)
+        head = blocks(frames.data, peek.row, peek.start, 2)
+        first[long], second[long] = head[:, 0], head[:, 1]
+        version2 = (first & 0xC0) == 0x80
+        rtcp = version2 & (second >= 192) & (second <= 223)
+        rtp = version2 & ~rtcp & (length >= FIXED_HEADER)
+        self.counters["rtcp"] += int(rtcp.sum())
+        media = parse_rtp(frames, payloads.where(rtp), self._keys, self.counters)
+        return media, payloads.where(~rtp & ~rtcp)
+
+    def _signalling(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
+        """SIP datagrams one by one; the others are counted."""
+        sip = self._is_sip_port[payloads.ports >> 16] | self._is_sip_port[payloads.ports & 0xFFFF]
+        self.counters["other"] += int((~sip).sum())
+        found = []
+        for n in np.flatnonzero(sip):
+            payload = frames.data[payloads.row[n], payloads.start[n] : payloads.end[n]].tobytes()
+            if is_keepalive(payload):
+                self.counters["keepalive"] += 1
+            else:
+                self.counters["signalling"] += 1
+                found.append(_signalling_row(frames, payloads, n, payload, truncated=False))
+        return found
+
+    def _truncated(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
+        """Payloads cut by the snap length: no media, but the beginning of a SIP message names its call."""
+        self.counters["truncated"] += len(payloads.row)
+        sip = self._is_sip_port[payloads.ports >> 16] | self._is_sip_port[payloads.ports & 0xFFFF]
+        found = []
+        for n in np.flatnonzero(sip):
+            row = int(payloads.row[n])
+            payload = frames.data[row, payloads.start[n] : frames.caplen[row]].tobytes()
+            if payload and payload[0] >> 6 != 2 and not is_keepalive(payload):
+                found.append(_signalling_row(frames, payloads, n, payload, truncated=True))
+        return found
+
+
+def is_keepalive(payload: bytes) -> bool:
+    """What keeps a NAT binding open: nothing, CRLFs (RFC 5626 section 4.4.1), zero bytes, STUN (RFC 8489)."""
+    return not payload.strip(b"\r\n\0 ") or (payload[0] < 4 and payload[4:8] == STUN_COOKIE)
+
+
+def _signalling_row(
+    frames: Frames, payloads: UdpPayloads, n: np.intp, payload: bytes, *, truncated: bool
+) -> tuple[int, Signalling]:
+    row = int(payloads.row[n])
+    source, destination = read_endpoints(
+        frames.data[row], int(payloads.network_at[n]), int(payloads.transport_at[n])
+    )
+    return row, Signalling(int(frames.time_ns[row]), source, destination, payload, truncated=truncated)
+
+
+def _as_frames(packets: list[bytes], time_ns: NDArray[np.int64]) -> Frames:
+    """IP packets as frames of raw IP."""
+    lengths = np.array([len(packet) for packet in packets], np.int32)
+    data = np.zeros((len(packets), int(lengths.max())), np.uint8)
+    for row, packet in zip(data, packets, strict=True):
+        row[: len(packet)] = np.frombuffer(packet, np.uint8)
+    return Frames(LinkType.RAW, time_ns, data, lengths, lengths)

@@ -1,0 +1,227 @@
+"""SIP messages: bytes to one value (RFC 3261).
+
+A tap does not refuse a message, the ends do. So the parser takes what some end might take, says in
+`defects` what was wrong with it, and raises only when it could not be told whose message it is. Size,
+header count and time are bounded.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recorderd.errors import PeerError
+from recorderd.wire.ascii_int import ascii_int
+from recorderd.wire.sip_headers import COMPACT, ESSENTIAL, Head, parse_head
+from recorderd.wire.sip_party import Party, parse_party
+
+#: Bytes of one message, body included. UDP ends at 65,507; over TCP a body with metadata may be larger.
+MAX_MESSAGE = 256 * 1024
+#: Bytes of its start line and headers.
+MAX_HEAD = 64 * 1024
+
+#: The defect of a message whose body is not all there: cut by the capture, or counted wrong.
+BODY_CUT = "the body is shorter than Content-Length"
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")
+_VERSION = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
+_STATUS = re.compile(r"(SIP/[0-9]{1,3}\.[0-9]{1,3})[ \t]+([1-6][0-9]{2})(?:[ \t]+(.*))?", re.IGNORECASE)
+_BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]+)", re.IGNORECASE)
+_ONCE = ESSENTIAL - {"via"}  # RFC 3261 section 7.3.1: only list headers may repeat
+
+
+class SipError(PeerError):
+    """These bytes are no SIP message that could be attributed to a dialog."""
+
+
+@dataclass(frozen=True, slots=True)
+class SipMessage:
+    """One request or response.
+
+    All text is the peer's, unfiltered: `printable` it before it is shown.
+
+    Attributes:
+        method: of a request, as written (methods are case-sensitive); None for a response.
+        uri: a request's Request-URI; empty for a response.
+        status: a response's code, 100..699; 0 for a request.
+        reason: a response's reason phrase, may be empty.
+        headers: (lower-case long name, value), in order, folded lines joined.
+        body: what Content-Length covers, or the rest of the datagram.
+        call_id: never empty.
+        cseq: 0..2^32-1, or -1 when a request has none that can be read.
+        cseq_method: of CSeq; for a request without a readable CSeq the request's own.
+        from_: the dialog end that sent the request (also in its response).
+        to: the other end.
+        content_type: the media type, lower case, without parameters; empty when there is none.
+        defects: what was wrong and tolerated, one short sentence each, none of it the peer's text.
+    """
+
+    method: str | None
+    uri: str
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    call_id: str
+    cseq: int
+    cseq_method: str
+    from_: Party
+    to: Party
+    content_type: str
+    defects: tuple[str, ...] = ()
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its long or compact name in any case."""
+        return next((value for known, value in self.headers if known == _canonical(name)), None)
+
+    def all(self, name: str) -> list[str]:
+        """All values of a header, one a field, in order; lists within a field are not split."""
+        wanted = _canonical(name)
+        return [value for known, value in self.headers if known == wanted]
+
+    @property
+    def request_method(self) -> str:
+        """The method of the request that this is, or that this is a response to."""
+        return self.cseq_method if self.method is None else self.method
+
+    @property
+    def branch(self) -> str:
+        """The branch of the topmost Via, empty when there is none.
+
+        A request and its responses share it on one hop (RFC 3261 sections 8.1.1.7 and 17.1.3).
+        """
+        found = _BRANCH.search((self.header("via") or "").partition(",")[0])
+        return found[1] if found else ""
+
+
+def parse_sip(data: bytes) -> SipMessage:
+    """Read one message that arrived in one datagram.
+
+    Accepted although wrong, and noted: bare LF, no empty line at the end, a body shorter than
+    Content-Length or none stated, repeated or unreadable single-value headers, missing From, To or CSeq
+    where the rest can stand in for them. Bytes after the body are ignored (RFC 3261 section 18.3), so is a
+    last line without its end: it may have been cut.
+
+    Raises:
+        SipError: no SIP start line, no Call-ID, a response without a CSeq, more than `MAX_MESSAGE` bytes, or
+            more than `MAX_HEAD` bytes of headers.
+    """
+    if len(data) > MAX_MESSAGE:
+        raise SipError(f"longer than {MAX_MESSAGE} bytes")
+    data = data.lstrip(b"\r\n")  # RFC 3261 section 7.5
+    end = _HEAD_END.search(data)
+    head_size = end.start() if end else max(data.rfind(b"\n"), 0)
+    if head_size > MAX_HEAD:
+        raise SipError(f"headers longer than {MAX_HEAD} bytes")
+    head = parse_head(data[:head_size])
+    defects = head.defects
+    if end is None:
+        defects.append("the headers do not end")
+    method, uri, status, reason = _start_line(head.start, defects)
+    values = _single_values(head, defects)
+    call_id = values.get("call-id", "")
+    if not call_id:
+        raise SipError("no Call-ID")
+    cseq, cseq_method = _cseq(values.get("cseq"), method, defects)
+    return SipMessage(
+        method=method,
+        uri=uri,
+        status=status,
+        reason=reason,
+        headers=tuple(head.headers),
+        body=_body(data[end.end() :] if end else b"", head.headers, defects),
+        call_id=call_id,
+        cseq=cseq,
+        cseq_method=cseq_method,
+        from_=_party("From", values.get("from"), defects),
+        to=_party("To", values.get("to"), defects),
+        content_type=values.get("content-type", "").partition(";")[0].strip().lower(),
+        defects=tuple(defects),
+    )
+
+
+def _canonical(name: str) -> str:
+    lower = name.lower()
+    return COMPACT.get(lower, lower)
+
+
+def _start_line(line: str, defects: list[str]) -> tuple[str | None, str, int, str]:
+    """(method, uri, status, reason) of a request line or status line (RFC 3261 sections 7.1 and 7.2)."""
+    line = line.rstrip("\r")
+    status = _STATUS.fullmatch(line)
+    if status:
+        _check_version(status[1], defects)
+        return None, "", int(status[2]), (status[3] or "").strip(" \t")
+    # Cut by hand from both ends: RFC 4475 section 3.1.2.8 puts white space into the URI, and a pattern that
+    # allows it would be quadratic.
+    spaced = line.replace("\t", " ").strip(" ")
+    method, _, rest = spaced.partition(" ")
+    uri, _, version = rest.rpartition(" ")
+    uri = uri.strip(" ")
+    if not uri or not _TOKEN.fullmatch(method) or not _VERSION.fullmatch(version):
+        raise SipError("no SIP start line")
+    if " " in uri or f"{method} {uri} {version}" != line:
+        defects.append("white space in the request line")
+    _check_version(version, defects)
+    return method, uri, 0, ""
+
+
+def _check_version(version: str, defects: list[str]) -> None:
+    if version.upper() != "SIP/2.0":
+        defects.append("not SIP/2.0")
+
+
+def _single_values(head: Head, defects: list[str]) -> dict[str, str]:
+    """The headers that may come once; of several the first counts."""
+    values: dict[str, str] = {}
+    for name, value in head.headers:
+        if name in _ONCE and values.setdefault(name, value) != value:
+            defect = f"more than one {name}"
+            if defect not in defects:
+                defects.append(defect)
+    return values
+
+
+def _cseq(value: str | None, method: str | None, defects: list[str]) -> tuple[int, str]:
+    """RFC 3261 section 20.16: a number below 2^31 (some start with 32 random bits) and a method."""
+    fields = (value or "").split()
+    number = ascii_int(fields[0], 2**32 - 1) if fields else None
+    named = fields[1] if len(fields) == 2 and _TOKEN.fullmatch(fields[1]) else None
+    if number is not None and number >= 2**31:
+        defects.append("the CSeq is too large")
+    if method is None:
+        if number is None or named is None:
+            raise SipError("a response without a CSeq")
+        return number, named
+    if number is None or named is None:
+        defects.append("no readable CSeq")
+    elif named != method:
+        defects.append("the CSeq is of another method")
+    return -1 if number is None else number, method if named is None else named
+
+
+def _party(header: str, value: str | None, defects: list[str]) -> Party:
+    if not value:
+        defects.append(f"no {header}")
+        return Party()
+    party, sound = parse_party(value)
+    if not sound:
+        defects.append(f"the {header} is malformed")
+    return party
+
+
+def _body(rest: bytes, headers: Sequence[tuple[str, str]], defects: list[str]) -> bytes:
+    """RFC 3261 section 18.3: over UDP the body is what Content-Length says, or the rest of the datagram."""
+    stated = {value for name, value in headers if name == "content-length"}
+    lengths = {ascii_int(value, MAX_MESSAGE) for value in stated}
+    if len(lengths) > 1 or None in lengths:
+        defects.append("the Content-Length cannot be read")
+        return rest
+    length = next(iter(lengths), None)
+    if length is None:
+        return rest
+    if len(rest) < length:
+        defects.append(BODY_CUT)
+    elif len(rest) > length:
+        defects.append("bytes after the body")
+    return rest[:length]
