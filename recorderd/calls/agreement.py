@@ -1,0 +1,161 @@
+"""What the ends of one call agreed on, over all its legs, told as events.
+
+After each message what is expected is worked out anew and compared with what was told before. So a
+repetition, a message out of order and a second hop with the same addresses tell nothing twice.
+"""
+
+from recorderd.calls.call import MAX_HOLDS, Call, Hold
+from recorderd.calls.events import (
+    CallEvent,
+    HoldChanged,
+    MediaExpected,
+    MediaWithdrawn,
+    Side,
+)
+from recorderd.calls.negotiation import Expectation, Lines, Negotiation, audio_lines
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdp import SdpError, sdp_of
+from recorderd.wire.sip import SipMessage
+
+_MAX_EXPECTATIONS = 64
+
+
+class Agreement:
+    """The session descriptions of one call; what they mean goes into `call`."""
+
+    __slots__ = ("_call", "_legs", "_senders")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._legs: dict[int, Negotiation] = {}
+        self._senders: frozenset[Side] = frozenset()
+
+    def request(self, message: SipMessage, leg: int, side: Side, fork: str, *, in_dialog: bool) -> None:
+        """INVITE, UPDATE or PRACK of `side`."""
+        lines = self._lines(message)
+        if lines is not None:
+            self._leg(leg).request(side, fork, message.cseq, lines, in_dialog=in_dialog)
+
+    def response(self, message: SipMessage, leg: int, requester: Side, fork: str) -> None:
+        """A response to one of them."""
+        lines = self._lines(message) if message.status < 300 else None
+        self._leg(leg).response(requester, fork, message.cseq, message.status, lines)
+
+    def acknowledged(self, message: SipMessage, leg: int, side: Side, fork: str) -> None:
+        """An ACK of `side`."""
+        lines = self._lines(message)
+        if lines is not None:
+            self._leg(leg).acknowledged(side, fork, message.cseq, lines)
+
+    def settle(self, winner: str | None, now: int) -> list[CallEvent]:
+        """Tell what changed in who is to receive and who holds.
+
+        Args:
+            winner: the tag of the callee that answered, None before the answer.
+            now: ns since the epoch.
+        """
+        events = self._expect(winner, now)
+        if winner is not None:
+            self._judge(winner)
+            events += self._hold(winner, now)
+        return events
+
+    def end(self, winner: str | None) -> None:
+        """The call is over: judge what is left to judge and keep nothing else."""
+        call = self._call
+        if winner is not None and not call.described and self._legs:
+            # At most one side's description was seen: who was to send follows from that one alone.
+            senders = frozenset[Side]().union(*(leg.senders(winner) for leg in self._legs.values()))
+            call.senders, call.audio = senders, any(leg.audio(winner) for leg in self._legs.values())
+        for hold in call.holds:
+            if hold.until is None:
+                hold.until = max(call.ended_at or hold.since, hold.since)
+        call.expectations, self._legs = {}, {}
+
+    @property
+    def weight(self) -> int:
+        """Roughly how many bytes this takes."""
+        return 400 * len(self._call.expectations) + sum(leg.weight for leg in self._legs.values())
+
+    def _leg(self, leg: int) -> Negotiation:
+        return self._legs.setdefault(leg, Negotiation())
+
+    def _lines(self, message: SipMessage) -> Lines | None:
+        """The audio of the message's session description, None when it has none that can be read."""
+        try:
+            description = sdp_of(message)
+        except SdpError:
+            self._call.note("a session description cannot be read")
+            return None
+        if description is None:
+            return None
+        self._call.note(*description.defects)
+        return audio_lines(description)
+
+    def _judge(self, winner: str) -> None:
+        for leg in self._legs.values():
+            if leg.described(winner):
+                self._senders |= leg.senders(winner)
+                self._call.described = True
+                self._call.senders = self._senders
+                self._call.audio = self._call.audio or leg.audio(winner)
+
+    def _expect(self, winner: str | None, now: int) -> list[CallEvent]:
+        call, before = self._call, self._call.expectations
+        after: dict[tuple[Side, Endpoint], MediaExpected] = {}
+        told: list[MediaExpected] = []
+        for number, leg in self._legs.items():
+            for expected in leg.expectations(winner):
+                place = (expected.side, expected.endpoint)
+                if place in after or len(after) == _MAX_EXPECTATIONS:
+                    continue
+                event, known = _event(call.key, expected, number, now), before.get(place)
+                if known is None or not _same(known, event):
+                    told.append(event)
+                    known = event
+                after[place] = known
+        call.expectations = after
+        call.encrypted = any(event.encrypted for event in after.values())
+        withdrawn = [MediaWithdrawn(call.key, *place, now) for place in before if place not in after]
+        return [*withdrawn, *told]
+
+    def _hold(self, winner: str, now: int) -> list[CallEvent]:
+        """A side holds as the leg says that was last to say anything about it."""
+        call = self._call
+        events: list[CallEvent] = []
+        for side, held in [found for leg in self._legs.values() for found in leg.holds(winner)]:
+            if held == (side in call.holding):
+                continue
+            events.append(HoldChanged(call.key, side, held, now))
+            if held:
+                call.holding |= {side}
+                if len(call.holds) < MAX_HOLDS:
+                    call.holds.append(Hold(side, now))
+                continue
+            call.holding -= {side}
+            for hold in call.holds:
+                if hold.side == side and hold.until is None:
+                    hold.until = max(now, hold.since)
+        return events
+
+
+def _event(call: str, expected: Expectation, leg: int, now: int) -> MediaExpected:
+    media = expected.media
+    direction = media.direction
+    if media.held:
+        direction = "sendonly" if media.direction in ("sendrecv", "sendonly") else "inactive"
+    return MediaExpected(
+        call=call,
+        side=expected.side,
+        endpoint=expected.endpoint,
+        formats=media.formats,
+        direction=direction,
+        encrypted=expected.encrypted,
+        now=now,
+        line=expected.line,
+        leg=leg,
+    )
+
+
+def _same(known: MediaExpected, new: MediaExpected) -> bool:
+    return (known.formats, known.direction, known.encrypted) == (new.formats, new.direction, new.encrypted)

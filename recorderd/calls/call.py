@@ -1,0 +1,78 @@
+"""One call, as the rest of the recorder sees it."""
+
+from dataclasses import dataclass, field
+
+from recorderd.calls.events import SIDES, MediaExpected, Side
+from recorderd.calls.states import State
+from recorderd.wire.endpoint import Endpoint
+
+MAX_HOLDS = 256  #: holds listed of one call; later ones still give events
+MAX_DEFECTS = 16
+
+
+@dataclass(slots=True)
+class Hold:
+    """One side held the call from `since` until `until` (ns since the epoch; None: it still does)."""
+
+    side: Side
+    since: int
+    until: int | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """A call in progress or ended. The table changes it; everybody else reads.
+
+    It stays readable for whoever holds it after the table has forgotten it. Names and addresses have gone
+    through `printable`; `call_id` is the peer's own text, clipped. Times are ns since the epoch, None for
+    what did not happen.
+
+    Attributes:
+        key: unique in the process; what events call `call`.
+        from_user: the user part of the caller's address, its host where there is none; likewise `to_user`.
+        joined: the call was already in progress when its first message was seen, so who called whom is a
+            guess.
+        expectations: where each side receives at this moment, by (side, endpoint); empty when the call is over.
+        encrypted: SRTP was agreed on, or offered and never answered.
+        holding: the sides that hold the call at this moment.
+        holds: all holds, in order of their start.
+        described: session descriptions of both sides were seen after the answer.
+        audio: both sides agreed on an audio stream, be it held.
+        senders: the sides that were to send at some time of the talk. A side held or inactive throughout,
+            or one that only listens, is not among them; without session descriptions both are.
+        defects: what was wrong in the signalling and tolerated.
+    """
+
+    key: str
+    call_id: str
+    from_user: str
+    to_user: str
+    from_uri: str
+    to_uri: str
+    from_display: str
+    to_display: str
+    first_seen: int
+    ringing_at: int | None = None
+    answered_at: int | None = None
+    ended_at: int | None = None
+    state: State = State.TRYING
+    end_cause: str = ""
+    joined: bool = False
+    expectations: dict[tuple[Side, Endpoint], MediaExpected] = field(default_factory=dict)
+    holding: frozenset[Side] = frozenset()
+    holds: list[Hold] = field(default_factory=list)
+    described: bool = False
+    audio: bool = False
+    encrypted: bool = False
+    senders: frozenset[Side] = frozenset(SIDES)
+    defects: list[str] = field(default_factory=list)
+
+    def expected_speakers(self) -> tuple[Side, ...]:
+        """The sides whose media must be there for the recording to be complete, caller first."""
+        return tuple(side for side in SIDES if side in self.senders)
+
+    def note(self, *defects: str) -> None:
+        """Keep what was wrong, each once, so many at most."""
+        for defect in defects:
+            if defect not in self.defects and len(self.defects) < MAX_DEFECTS:
+                self.defects.append(defect)

@@ -1,0 +1,265 @@
+"""Offers and answers on one leg: where each side takes media, who sends, who holds (RFC 3264, RFC 6337).
+
+An offer may stand in INVITE, UPDATE, PRACK or in a response, its answer in a response, PRACK or ACK; each
+may be seen twice, late, or never. Two things make that manageable: a description says where its *sender*
+receives, whatever it answers; and each side numbers its requests, so that a repetition of an older exchange
+is told from a new one.
+
+An offer within the dialog may be refused, then what was agreed before holds on. Until then it is
+`tentative`: its endpoints are expected too, because media may arrive as soon as it is sent (RFC 3264
+section 5.1).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final, NamedTuple
+
+from recorderd.calls.events import SIDES, Side, other
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdp import MediaDescription, SessionDescription
+
+MAX_FORKS: Final = 16  #: callees of one leg whose descriptions are kept
+MAX_LINES: Final = 4  #: audio lines of a description that are looked at
+
+#: Audio lines by index of the m-line.
+Lines = dict[int, MediaDescription]
+
+
+class Verdict(Enum):
+    """What became of an exchange."""
+
+    OPEN = 0
+    ACCEPTED = 1
+    REFUSED = 2
+
+
+class Exchange(NamedTuple):
+    """The last exchange that a side's request began and that carried a description."""
+
+    cseq: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One endpoint at which a side is ready; see `events.MediaExpected`."""
+
+    side: Side
+    line: int
+    media: MediaDescription
+    endpoint: Endpoint
+    encrypted: bool
+
+
+def audio_lines(description: SessionDescription) -> Lines:
+    """The audio m-lines of a description, refused ones included."""
+    lines = [(index, media) for index, media in enumerate(description.media) if media.kind == "audio"]
+    return dict(lines[:MAX_LINES])
+
+
+class Negotiation:
+    """What both sides said on one leg.
+
+    `fork` is the callee's tag: each callee of a forked INVITE speaks for itself.
+    """
+
+    __slots__ = ("_exchanges", "_holds", "_outstanding", "_said", "_tentative")
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[Side, str], Lines] = {}
+        self._tentative: tuple[Side, str, int, Lines] | None = None
+        self._exchanges: dict[Side, Exchange] = {}
+        self._outstanding: Side | None = None
+        self._holds: dict[tuple[Side, str], bool] = {}
+
+    def request(self, side: Side, fork: str, cseq: int, lines: Lines, *, in_dialog: bool) -> None:
+        """INVITE, UPDATE or PRACK of `side` with a description; `cseq` is -1 when it could not be read."""
+        last = self._exchanges.get(side, Exchange(-1, Verdict.OPEN))
+        if 0 <= cseq < last.cseq or (cseq == last.cseq >= 0 and last.verdict is Verdict.REFUSED):
+            return  # a late repetition
+        if self._outstanding == other(side):
+            # The other side's response made the offer, so this is its answer and cannot be refused.
+            self._outstanding = None
+            self._commit(side, fork, lines, is_offer=False)
+        elif cseq == last.cseq and last.verdict is Verdict.ACCEPTED:
+            # The response was seen first: a mirror port does that.
+            self._commit(side, fork, lines, is_offer=True)
+        else:
+            self._exchanges[side] = Exchange(cseq, Verdict.OPEN)
+            if in_dialog and _slot(side, fork) in self._said:
+                self._tentative = (side, fork, cseq, lines)
+            else:
+                self._commit(side, fork, lines, is_offer=True)
+
+    def response(self, requester: Side, fork: str, cseq: int, status: int, lines: Lines | None) -> None:
+        """A response to INVITE, UPDATE or PRACK of `requester`, with or without a description."""
+        last = self._exchanges.get(requester, Exchange(-1, Verdict.OPEN))
+        if cseq < last.cseq:
+            return
+        if status >= 300:
+            self._refused(requester, cseq)
+            return
+        slot = _slot(other(requester), fork)
+        known = cseq == last.cseq
+        if known and last.verdict is Verdict.ACCEPTED and (status < 200 or slot in self._said):
+            return  # a repetition, or a provisional response that was overtaken
+        if known and (lines is not None or status >= 200):
+            self._accept_tentative(requester, cseq)
+        if lines is not None:
+            is_offer = not known or self._outstanding == other(requester)
+            self._outstanding = other(requester) if is_offer else None
+            self._commit(other(requester), fork, lines, is_offer=is_offer)
+        if lines is not None or known:
+            verdict = Verdict.ACCEPTED if status >= 200 else Verdict.OPEN
+            self._exchanges[requester] = Exchange(cseq, verdict)
+
+    def acknowledged(self, side: Side, fork: str, cseq: int, lines: Lines) -> None:
+        """An ACK with a description: the answer to an offer in the 2xx."""
+        if cseq >= self._exchanges.get(side, Exchange(-1, Verdict.OPEN)).cseq:
+            self._outstanding = None
+            self._commit(side, fork, lines, is_offer=False)
+
+    def expectations(self, winner: str | None) -> Iterator[Expectation]:
+        """Where media is expected; `winner` is the tag of the callee that answered, None before."""
+        for (side, fork), lines in self._said.items():
+            if side == "callee" and winner is not None and fork != winner:
+                continue
+            peers = self._peers(side, winner)
+            yield from _expected(side, lines, peers)
+        if self._tentative is not None:
+            side, fork, _, lines = self._tentative
+            if side == "caller" or winner in (None, fork):
+                yield from _expected(side, lines, [])
+
+    def holds(self, winner: str) -> list[tuple[Side, bool]]:
+        """Which sides were found to hold, or to hold no more, since this was last asked."""
+        found = [(side, held) for (side, fork), held in self._holds.items() if fork in ("", winner)]
+        self._holds.clear()
+        return found
+
+    def described(self, winner: str) -> bool:
+        """Whether both sides' descriptions were seen."""
+        return ("caller", "") in self._said and ("callee", winner) in self._said
+
+    def audio(self, winner: str) -> bool:
+        """Whether an audio stream was agreed on, as far as descriptions were seen."""
+        mine, theirs = self._said.get(("caller", "")), self._said.get(("callee", winner))
+        return any(
+            (mine is None or _open(mine.get(index))) and (theirs is None or _open(theirs.get(index)))
+            for index in {**(mine or {}), **(theirs or {})}
+        )
+
+    def senders(self, winner: str) -> frozenset[Side]:
+        """The sides that are to send: they say so and the other takes it, as far as both were seen."""
+        said = {"caller": self._said.get(("caller", "")), "callee": self._said.get(("callee", winner))}
+        return frozenset(side for side in SIDES if _sends(said[side], said[other(side)]))
+
+    @property
+    def weight(self) -> int:
+        """Roughly how many bytes this takes. (Mostly less: equal lists of formats are kept once.)"""
+        said = [*self._said.values(), *([self._tentative[3]] if self._tentative is not None else [])]
+        return sum(
+            400 + sum(150 + len(known.fmtp) for known in media.formats.values())
+            for lines in said
+            for media in lines.values()
+        )
+
+    def _peers(self, side: Side, winner: str | None) -> list[Lines]:
+        if side == "callee":
+            return [self._said[slot] for slot in [("caller", "")] if slot in self._said]
+        return [
+            lines for (who, fork), lines in self._said.items() if who == "callee" and winner in (None, fork)
+        ]
+
+    def _refused(self, requester: Side, cseq: int) -> None:
+        """A refused offer changes nothing; one that forms the dialog stands: another INVITE repeats it."""
+        if self._tentative is not None and self._tentative[0] == requester and self._tentative[2] == cseq:
+            self._tentative = None
+        self._exchanges[requester] = Exchange(cseq, Verdict.REFUSED)
+
+    def _accept_tentative(self, requester: Side, cseq: int) -> None:
+        if self._tentative is None or self._tentative[0] != requester or self._tentative[2] != cseq:
+            return
+        side, fork, _, lines = self._tentative
+        self._tentative = None
+        self._commit(side, fork, lines, is_offer=True)
+
+    def _commit(self, side: Side, fork: str, lines: Lines, *, is_offer: bool) -> None:
+        slot = _slot(side, fork)
+        before = self._said.get(slot)
+        self._said[slot] = _with_known_addresses(lines, before or {})
+        callees = [slot for slot in self._said if slot[0] == "callee"]
+        if len(callees) > MAX_FORKS:
+            del self._said[callees[0]]
+        peer = self._said.get(_slot(other(side), fork))
+        held = _holds(lines, before, None if is_offer else peer)
+        if held is not None:
+            self._holds[slot] = held
+
+
+def _slot(side: Side, fork: str) -> tuple[Side, str]:
+    return side, fork if side == "callee" else ""
+
+
+def _open(media: MediaDescription | None) -> bool:
+    return media is not None and media.endpoint is not None
+
+
+def _main(lines: Lines | None) -> MediaDescription | None:
+    """The stream that speaks for the description: the first that is not refused."""
+    return next((media for media in (lines or {}).values() if _open(media)), None)
+
+
+def _holds(lines: Lines, before: Lines | None, offer: Lines | None) -> bool | None:
+    """Whether a description means that its side holds the call; None when it says nothing new about that.
+
+    `offer` is what it answers. An answer that takes nothing is a hold only if the offer would have sent:
+    `recvonly` leaves no other answer than `sendonly`, and `inactive` only itself. For the same reason an
+    offer that repeats its side's last direction, as a session refresh does, says nothing new.
+    """
+    media, previous = _main(lines), _main(before)
+    if media is None or media.receives:
+        return False
+    if offer is not None:
+        offered = _main(offer)
+        return True if offered is not None and offered.sends else None
+    unchanged = previous is not None and (previous.direction, previous.held) == (media.direction, media.held)
+    return None if unchanged else True
+
+
+def _sends(mine: Lines | None, theirs: Lines | None) -> bool:
+    if mine is None:
+        return theirs is None or any(media.receives for media in theirs.values())
+    for index, media in mine.items():
+        peer = None if theirs is None else theirs.get(index)
+        if media.sends and (theirs is None or (peer is not None and peer.receives)):
+            return True
+    return False
+
+
+def _with_known_addresses(lines: Lines, before: Lines) -> Lines:
+    """The old hold names 0.0.0.0 (RFC 3264 section 8.4); the side is still where it was."""
+    return {
+        index: replace(media, endpoint=before[index].endpoint)
+        if media.held and media.endpoint is not None and _open(before.get(index)) and not _lost(before[index])
+        else media
+        for index, media in lines.items()
+    }
+
+
+def _lost(media: MediaDescription) -> bool:
+    """Whether a held stream never had an address."""
+    return media.held and media.endpoint is not None and media.endpoint.host in ("0.0.0.0", "::")  # noqa: S104
+
+
+def _expected(side: Side, lines: Lines, peers: list[Lines]) -> Iterator[Expectation]:
+    for index, media in lines.items():
+        if media.endpoint is None or _lost(media):
+            continue
+        matching = [peer[index] for peer in peers if index in peer]
+        if matching and not any(_open(peer) for peer in matching):
+            continue  # refused by the other side
+        # Best-effort SRTP is offered as RTP/AVP with keys, and is SRTP only when the answer has keys too.
+        encrypted = media.encrypted and all(peer.encrypted for peer in matching)
+        yield Expectation(side, index, media, media.endpoint, encrypted)

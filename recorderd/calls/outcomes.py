@@ -1,0 +1,89 @@
+"""What became of a call: every call that was seen ends with exactly one outcome and its reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from recorderd.calls.call import Call
+from recorderd.calls.events import Side
+
+OutcomeName = Literal["complete", "partial", "excluded", "unanswered", "missing"]
+
+#: What interrupted the recordings that a crash left behind.
+RESTARTED: Final = "recorder restarted"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """What the recorder got of a call.
+
+    Attributes:
+        tracks: media packets by the side that sent them.
+        recorder_drops: packets that the recorder itself lost while the call was running.
+        encrypted: media came and could not be decrypted; what signalling says of it is in the call.
+        interrupted: why the recorder stopped before the call did, e.g. `RESTARTED`.
+        excluded: the policy that says that this call is not to be recorded.
+        failure: what kept the recorder from writing, e.g. `disk full`.
+    """
+
+    tracks: Mapping[Side, int] = field(default_factory=dict)
+    recorder_drops: int = 0
+    encrypted: bool = False
+    interrupted: str | None = None
+    excluded: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call.
+
+    `complete`: all that was to be recorded is there. `partial`: some of it. `missing`: nothing, though the
+    call was answered. `unanswered`: there was nothing to record. `excluded`: there was, and it was not to be.
+    `reason` is for people; empty where there is nothing to explain.
+    """
+
+    name: OutcomeName
+    reason: str = ""
+
+
+def outcome(call: Call, media: MediaFacts) -> Outcome:
+    """Judge a call that is over, or that the recorder stopped following (`media.interrupted`)."""
+    if media.excluded is not None:
+        return Outcome("excluded", media.excluded)
+    if call.answered_at is None:
+        return Outcome("unanswered", call.end_cause or media.interrupted or "not answered so far")
+    reasons = [*_losses(media), *(["joined in mid-call"] if call.joined else [])]
+    expected = call.expected_speakers()
+    if not any(media.tracks.values()):
+        return Outcome("missing", "; ".join([*reasons, _why_nothing(call, media)]))
+    absent = [side for side in expected if not media.tracks.get(side)]
+    reasons += [f"no media from {side}" for side in absent]
+    if absent and _encrypted(call, media):
+        reasons.append("encrypted, not recordable")
+    if reasons:
+        return Outcome("partial", "; ".join(reasons))
+    return Outcome("complete", "its end was not seen" if call.end_cause == "timeout" else "")
+
+
+def _losses(media: MediaFacts) -> list[str]:
+    """What the recorder itself is to blame for."""
+    found = [reason for reason in (media.failure, media.interrupted) if reason is not None]
+    if media.recorder_drops:
+        plural = "" if media.recorder_drops == 1 else "s"
+        found.append(f"recorder lost {media.recorder_drops} packet{plural}")
+    return found
+
+
+def _why_nothing(call: Call, media: MediaFacts) -> str:
+    if _encrypted(call, media):
+        return "encrypted, not recordable"
+    if call.described and not call.audio:
+        return "no audio stream was agreed on"
+    if call.described and not call.senders:
+        return "neither side was to send"
+    return "no media seen"
+
+
+def _encrypted(call: Call, media: MediaFacts) -> bool:
+    return media.encrypted or call.encrypted

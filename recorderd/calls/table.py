@@ -1,0 +1,228 @@
+"""All calls: which message belongs to which call, when a call is given up, and how many there may be.
+
+A call is found by its Call-ID and the caller's tag, which is the From tag of what the caller sends and the
+To tag of what the callee sends. Call-ID alone would not do: some equipment keeps it from one leg to the
+next, or uses it again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from recorderd.calls.call import Call
+from recorderd.calls.engine import CallEngine, address
+from recorderd.calls.events import CallEvent, CallStarted
+from recorderd.calls.identity import bounded_id
+from recorderd.calls.states import State
+from recorderd.calls.timers import Limits, Timers
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.printable import printable
+from recorderd.wire.sip import SipMessage
+from recorderd.wire.sip_party import Party
+
+_MAX_TEXT = 128  # characters of a name or address that are shown
+
+#: States in the order in which calls are given up when there is no room: first those that cost least to lose.
+_SHED = (State.CLOSING, State.CHALLENGED, State.CANCELLING, State.TRYING, State.EARLY)
+
+_ABOUT_CALLS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "PRACK", "UPDATE"})
+
+
+class CallTable:
+    """All calls in progress, and those that ended a moment ago.
+
+    When there is no room for another call, the one that waits longest in the least valuable state ends, as
+    `call table full` if nothing better is known. Calls that are talking are never given up; when all are,
+    the new one ends at once.
+
+    Attributes:
+        counters: `messages`; `calls`; `full` (calls ended for want of room); `stray` (messages of a dialog
+            that was never seen, a BYE for instance); `late` (messages of a call that is over); `other` (not
+            about calls).
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.counters: Counter[str] = Counter()
+        self._limits = limits or Limits()
+        self._timers = Timers(self._limits)
+        self._calls: dict[str, CallEngine] = {}
+        self._dialogs: dict[tuple[str, str], str] = {}  # (Call-ID, caller's tag) to the newest call with them
+        self._newest: dict[str, str] = {}  # Call-ID to the newest call with it
+        self._weights: dict[str, int] = {}
+        self._weight = 0
+        self._serial = 0
+
+    def __len__(self) -> int:
+        """How many calls are in progress."""
+        return len(self._calls) - self._timers.count(State.ENDED)
+
+    def message(
+        self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
+    ) -> list[CallEvent]:
+        """Take a message from the wire, of any method, seen for the first time or again.
+
+        Args:
+            message: as parsed.
+            source: where it came from.
+            destination: where it went.
+            now: when it was captured, ns since the epoch.
+        """
+        self.counters["messages"] += 1
+        self._timers.advance(now)
+        engine = self._find(message)
+        if engine is not None and engine.call.state is State.ENDED:
+            if message.method != "INVITE" or message.to.tag or engine.repeats(message):
+                self.counters["late"] += 1
+                return []
+            engine = None  # the Call-ID is used again
+        if engine is not None:
+            return self._pass_on(engine, message, source, destination, now)
+        if message.request_method != "INVITE":
+            self.counters["stray" if message.request_method in _ABOUT_CALLS else "other"] += 1
+            return []
+        events = self._make_room(now)
+        engine = self._begin(message, now)
+        events.append(CallStarted(engine.call.key, now))
+        if len(self) > self._limits.calls:
+            self.counters["full"] += 1
+            events += engine.expire(now, "call table full")
+            self._timers.arm(engine.call.key, State.TRYING, engine.call.state)
+            return events
+        return events + self._pass_on(engine, message, source, destination, now)
+
+    def tick(self, now: int) -> list[CallEvent]:
+        """Let time pass: calls of which nothing was heard for too long end, ended ones are forgotten."""
+        self._timers.advance(now)
+        events: list[CallEvent] = []
+        for key, state in self._timers.due():
+            if state is State.ENDED:
+                self._remove(key)
+            else:
+                events += self._end(key, now, "timeout")
+        return events
+
+    def get(self, call: str) -> Call:
+        """A call in progress, or one that ended not longer ago than `Limits.ended_s`.
+
+        Raises:
+            KeyError: there is none such.
+        """
+        return self._calls[call].call
+
+    def active(self) -> Iterator[Call]:
+        """The calls in progress, oldest first."""
+        return (engine.call for engine in self._calls.values() if engine.call.state is not State.ENDED)
+
+    def forget(self, call: str) -> None:
+        """Say that a call is done with. One that ended is kept for a while to recognise late repetitions."""
+        engine = self._calls.get(call)
+        if engine is None:
+            return
+        if engine.call.state is not State.ENDED or self._timers.count(State.ENDED) > self._limits.ended_calls:
+            self._remove(call)
+
+    # -- which call
+
+    def _find(self, message: SipMessage) -> CallEngine | None:
+        call_id = bounded_id(message.call_id)
+        for party in (message.from_, message.to):
+            key = self._dialogs.get((call_id, bounded_id(party.tag)))
+            if key is not None:
+                return self._calls[key]
+        return self._challenged(message, call_id)
+
+    def _challenged(self, message: SipMessage, call_id: str) -> CallEngine | None:
+        """Some ends choose another tag for the INVITE that answers a challenge (RFC 3261 section 22.2)."""
+        engine = self._calls.get(self._newest.get(call_id, ""))
+        if (
+            engine is None
+            or engine.call.state is not State.CHALLENGED
+            or message.method != "INVITE"
+            or message.to.tag
+            or address(message.from_) != engine.caller
+        ):
+            return None
+        self._dialogs.pop((call_id, engine.caller_tag), None)
+        engine.caller_tag = bounded_id(message.from_.tag)
+        self._dialogs[call_id, engine.caller_tag] = engine.call.key
+        return engine
+
+    def _begin(self, message: SipMessage, now: int) -> CallEngine:
+        """A new call. Whoever sent the first request that was seen is taken for the caller."""
+        self._serial += 1
+        self.counters["calls"] += 1
+        from_, to = message.from_, message.to
+        call = Call(
+            key=f"call-{self._serial}",
+            call_id=bounded_id(message.call_id),
+            from_user=_user(from_),
+            to_user=_user(to),
+            from_uri=printable(from_.uri, _MAX_TEXT),
+            to_uri=printable(to.uri, _MAX_TEXT),
+            from_display=printable(from_.display, _MAX_TEXT),
+            to_display=printable(to.display, _MAX_TEXT),
+            first_seen=now,
+            joined=message.method is not None and bool(to.tag),
+        )
+        if call.joined:
+            call.note("already in progress when first seen")
+        if message.method is None:
+            call.note("a response was seen before its INVITE")
+        engine = self._calls[call.key] = CallEngine(call, from_)
+        self._dialogs[call.call_id, engine.caller_tag] = call.key
+        self._newest[call.call_id] = call.key
+        self._timers.arm(call.key, None, call.state)
+        self._weigh(engine)
+        return engine
+
+    def _pass_on(
+        self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
+    ) -> list[CallEvent]:
+        before = engine.call.state
+        events = engine.message(message, source, destination, now)
+        self._timers.arm(engine.call.key, before, engine.call.state)
+        self._weigh(engine)
+        return events
+
+    # -- how many
+
+    def _make_room(self, now: int) -> list[CallEvent]:
+        events: list[CallEvent] = []
+        while len(self) >= self._limits.calls or self._weight > self._limits.megabytes << 20:
+            oldest = next((key for state in _SHED if (key := self._timers.oldest(state)) is not None), None)
+            if oldest is None:
+                break
+            self.counters["full"] += 1
+            events += self._end(oldest, now, "call table full")
+        return events
+
+    def _end(self, key: str, now: int, cause: str) -> list[CallEvent]:
+        engine = self._calls[key]
+        before = engine.call.state
+        events = engine.expire(now, cause)
+        self._timers.arm(key, before, engine.call.state)
+        self._weigh(engine)
+        return events
+
+    def _weigh(self, engine: CallEngine) -> None:
+        key = engine.call.key
+        weight = 0 if engine.call.state is State.ENDED else engine.weight
+        self._weight += weight - self._weights.get(key, 0)
+        self._weights[key] = weight
+
+    def _remove(self, key: str) -> None:
+        engine = self._calls.pop(key)
+        call_id = engine.call.call_id
+        self._weight -= self._weights.pop(key, 0)
+        self._timers.disarm(key, engine.call.state)
+        if self._dialogs.get((call_id, engine.caller_tag)) == key:
+            del self._dialogs[call_id, engine.caller_tag]
+        if self._newest.get(call_id) == key:
+            del self._newest[call_id]
+
+
+def _user(party: Party) -> str:
+    """What a call is listed under: the number or name, or the host where there is none."""
+    return printable(party.user or party.host, _MAX_TEXT)
+
+
+__all__ = ["Call", "CallTable", "Limits"]
