@@ -1,0 +1,1 @@
+"""How a track sounds: its levels, its holes, and whether somebody should listen to it (docs/quality.md)."""

@@ -3,14 +3,14 @@ meter.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.formats import Format
 from recorderd.codecs.payload import PayloadError
-from recorderd.codecs.registry import Codec, Decoder, TableCodec, codec
+from recorderd.codecs.registry import Decoder, TableCodec, codec
 from recorderd.quality.meter import TrackMeter
 
 RATE = 8000
@@ -26,6 +26,7 @@ class Listener:
         """Packets of each format."""
         self.undecodable = 0
         self._decoders: dict[str, Decoder] = {}
+        self._tables: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.int16]] | None] = {}
 
     def hear(
         self,
@@ -50,24 +51,30 @@ class Listener:
             self.undecodable += len(size)
             return
         self.heard[known] += len(size)
-        how = codec(known.name)
-        if how is None:
-            self.undecodable += len(size)
-        elif isinstance(how, TableCodec):
+        if known.name not in self._tables:
+            how = codec(known.name)
+            # Asked once: isinstance() of a protocol costs as much as decoding a second of sound.
+            self._tables[known.name] = how.decode_block if isinstance(how, TableCodec) else None
+        decode_block = self._tables[known.name]
+        if decode_block is None:
+            self._decode(known.name, payload, size)
+        else:
             width = int(size[0])
             if (size == width).all():
                 coded = payload[:, :width].reshape(-1)
             else:
                 coded = payload[np.arange(payload.shape[1]) < size[:, None]]
-            self.meter.add(how.decode_block(coded), RATE)
-        else:
-            self._decode(how, payload, size)
+            self.meter.add(decode_block(coded), RATE)
 
-    def _decode(self, how: Codec, payload: NDArray[np.uint8], size: NDArray[np.int32]) -> None:
-        decoder = self._decoders.get(how.name)
+    def _decode(self, name: str, payload: NDArray[np.uint8], size: NDArray[np.int32]) -> None:
+        decoder = self._decoders.get(name)
         if decoder is None:
+            how = codec(name)
+            if how is None:
+                self.undecodable += len(size)
+                return
             rate = RATE if RATE in how.rates else how.native_rate
-            decoder = self._decoders[how.name] = how.decoder(rate, 1)
+            decoder = self._decoders[name] = how.decoder(rate, 1)
         pieces = []
         for row, length in zip(payload, size.tolist(), strict=True):
             try:

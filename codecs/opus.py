@@ -1,0 +1,147 @@
+"""Opus through libopus (RFC 6716, in RTP RFC 7587).
+
+opuslib-next finds and loads the library; the three functions that matter are called directly, since its own
+decode() costs more than libopus does (docs/adr/0003-opus-binding.md). ctypes gives up the interpreter lock
+for each call.
+"""
+
+import ctypes
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs import opus_toc
+from recorderd.codecs.payload import PayloadError
+from recorderd.errors import RecorderError
+
+
+class LibopusError(RecorderError):
+    """The system has no libopus."""
+
+    hint = "apt install libopus0"
+
+
+try:
+    from opuslib_next.api import libopus
+except Exception as error:  # it raises nothing narrower
+    raise LibopusError(f"libopus: {error}") from error
+
+# Looked up with [...]: each look-up makes a prototype of its own, so that opuslib-next keeps its types.
+_get_size = libopus["opus_decoder_get_size"]
+_get_size.argtypes = (ctypes.c_int,)
+_get_size.restype = ctypes.c_int
+_init = libopus["opus_decoder_init"]
+_init.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int)
+_init.restype = ctypes.c_int
+_decode = libopus["opus_decode"]
+_decode.argtypes = (
+    ctypes.c_void_p,  # state
+    ctypes.c_char_p,  # packet, or NULL for a lost one
+    ctypes.c_int32,  # its length
+    ctypes.c_void_p,  # samples, interleaved
+    ctypes.c_int,  # room for so many a channel
+    ctypes.c_int,  # decode the FEC data
+)
+_decode.restype = ctypes.c_int
+
+RATES: Final = (8000, 12_000, 16_000, 24_000, 48_000)
+
+LONGEST_CONCEALED_S: Final = 1.0
+"""How long libopus carries on without packets; it has faded out long before. The rest is zeros."""
+
+
+class OpusDecoder:
+    """The state of one Opus stream."""
+
+    def __init__(self, rate: int, channels: int) -> None:
+        """Decode to ``rate`` Hz and ``channels`` (1 or 2), whatever the packets hold.
+
+        Raises:
+            ValueError: libopus has no such rate or number of channels.
+        """
+        if rate not in RATES or channels not in (1, 2):
+            raise ValueError(f"opus has no {rate} Hz with {channels} channels")
+        self.rate = rate
+        self.channels = channels
+        self._step = rate // 400  # 2.5 ms, the shortest frame: what is concealed is a multiple of it
+        self._room = rate * 120 // 1000
+        # Memory of ours rather than opus_decoder_create(): it goes when the decoder goes, without a
+        # finalizer.
+        self._state = ctypes.create_string_buffer(_get_size(channels))
+        self._at = ctypes.addressof(self._state)
+        if _init(self._at, rate, channels):
+            raise ValueError(f"libopus refuses {rate} Hz with {channels} channels")
+        self._samples = np.empty((self._room, channels), np.int16)
+        self._out = self._samples.ctypes.data
+
+    def decode(self, payload: bytes) -> NDArray[np.int16]:
+        """Decode one packet to samples of shape (n, channels); a DTX one (one or two bytes) to comfort noise.
+
+        Raises:
+            PayloadError: the packet is malformed; the decoder goes on from where it was.
+        """
+        if not payload:
+            # libopus would take it for a lost packet of unknown length and make up 120 ms.
+            raise PayloadError("opus: empty payload")
+        count = _decode(self._at, payload, len(payload), self._out, self._room, 0)
+        if count < 0:
+            raise PayloadError(f"opus: malformed packet of {len(payload)} bytes (libopus error {count})")
+        return self._samples[:count].copy()
+
+    def conceal(self, samples: int, following: bytes | None) -> NDArray[np.int16]:
+        """Make up for ``samples`` lost ones: shape (samples, channels).
+
+        The end of the hole comes from the FEC data of the packet right after it where it has any (RFC 6716
+        section 2.1.7), the rest from libopus' concealment; after a second there are zeros. ``following`` is
+        decoded normally afterwards.
+        """
+        out = np.zeros((samples, self.channels), np.int16)
+        aim = -(-min(samples, int(LONGEST_CONCEALED_S * self.rate)) // self._step) * self._step
+        # FEC belongs to the hole's end: where the hole is longer than is concealed, there is none to use.
+        fec = following if following and aim >= samples else None
+        done = 0
+        while aim > done:
+            # The last piece is the longest possible: libopus uses FEC data only where a whole frame of it
+            # fits.
+            left = aim - done
+            last = left <= self._room
+            piece = left if last else min(left - self._room, self._room)
+            self._conceal_piece(piece, fec if last else None)
+            got = out[done : done + piece]
+            got[:] = self._samples[: len(got)]
+            done += piece
+        return out
+
+    def _conceal_piece(self, count: int, fec: bytes | None) -> None:
+        if fec and _decode(self._at, fec, len(fec), self._out, count, 1) == count:
+            return
+        if _decode(self._at, None, 0, self._out, count, 0) != count:
+            self._samples[:count] = 0
+
+
+class Opus:
+    """The codec as the registry knows it."""
+
+    name: Final = "opus"
+    native_rate: Final = 48_000
+    rates: Final = RATES
+
+    def decoder(self, rate: int | None = None, channels: int | None = None) -> OpusDecoder:
+        """Make a decoder: 48000 Hz and mono unless told otherwise (a track is one speaker).
+
+        Raises:
+            ValueError: libopus has no such rate or number of channels.
+        """
+        return OpusDecoder(rate or self.native_rate, channels or 1)
+
+    def durations(self, payload: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Tell each packet's duration in 1/48000 s; see :func:`recorderd.codecs.opus_toc.durations`."""
+        return opus_toc.durations(payload, sizes)
+
+    def channels_of(self, payload: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Tell each packet's channels (0 for an empty packet)."""
+        return opus_toc.channels(payload, sizes)
+
+
+OPUS: Final = Opus()
