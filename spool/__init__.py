@@ -1,0 +1,1 @@
+"""What keeps recordings: container, keys, writer, reader, recovery, manifest, index, stores and sync."""

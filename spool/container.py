@@ -1,0 +1,245 @@
+"""Records of a recording: their layout, sealing and opening, and what the end record says (docs/format.md,
+"Records").
+
+Pure: no file, no clock. A writer and a reader hold one :class:`RecordSealer` or :class:`RecordOpener` each.
+"""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
+
+from recorderd.errors import SpoolCorrupt
+from recorderd.spool.header import Header, Keys
+
+# One packet. Times in microseconds after the record's base time; bit 7 of payload_type is the RTP marker.
+PACKET_ROW = np.dtype(
+    [
+        ("time", "<u4"),
+        ("seq", "<u4"),
+        ("timestamp", "<u4"),
+        ("size", "<u2"),
+        ("stream", "u1"),
+        ("payload_type", "u1"),
+    ]
+)
+ROW_BYTES = 16
+_STREAM_AT = 14
+
+HEAD = struct.Struct("<IIIB3s")
+HEAD_BYTES = HEAD.size
+CRC = struct.Struct("<I")
+TAG_BYTES = 16
+MAX_RECORD = 16 * 1024 * 1024
+MAX_ELAPSED = 0xFFFF_FFFF
+_MEDIA = struct.Struct("<QII")
+_NO_BYTES = b"\0\0\0"
+
+Rows = NDArray[np.void]
+
+
+class Kind(IntEnum):
+    """The types of records."""
+
+    MEDIA = 1
+    EVENT = 2
+    INDEX = 3  # reserved
+    END = 4
+
+
+class Media(NamedTuple):
+    """An opened media record: base time in microseconds, rows of PACKET_ROW[n], payload u8[total]."""
+
+    base_time_us: int
+    rows: Rows
+    payload: NDArray[np.uint8]
+
+
+class RecordSealer:
+    """Seals records one after another: sequence, nonce and running CRC move with each."""
+
+    __slots__ = ("_aes", "_crc", "_header_hash", "_nonce_head", "_nonce_tail", "records")
+
+    def __init__(self, header: Header, keys: Keys) -> None:
+        self._aes = AESGCM(keys.record_key)
+        self._nonce_head = int.from_bytes(keys.nonce_base[:4], "little")
+        self._nonce_tail = keys.nonce_base[4:]
+        self._header_hash = header.hash
+        self._crc = header.crc
+        self.records = 0
+
+    def seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> bytes:
+        """One whole record. It is opened again and compared before it is given out, so that a fault of
+        memory or processor cannot seal audio that nobody can ever open; raises ArithmeticError then."""
+        length = len(plaintext) + TAG_BYTES
+        if length > MAX_RECORD:
+            raise ValueError(f"a record of {length} bytes is too long")
+        sequence = self.records
+        elapsed = min(max(elapsed_ms, 0), MAX_ELAPSED)  # the clock may jump; the true times are inside
+        head = HEAD.pack(length, sequence, elapsed, kind, _NO_BYTES)
+        nonce = (self._nonce_head ^ sequence).to_bytes(4, "little") + self._nonce_tail
+        associated = self._header_hash + head
+        ciphertext = self._aes.encrypt(nonce, plaintext, associated)
+        if self._aes.decrypt(nonce, ciphertext, associated) != plaintext:
+            raise ArithmeticError("a record did not open to what was sealed")
+        crc = zlib.crc32(ciphertext, zlib.crc32(head, self._crc))
+        self._crc = crc
+        self.records = sequence + 1
+        return b"".join((head, ciphertext, CRC.pack(crc)))
+
+
+class RecordOpener:
+    """Opens records; the order is the scanner's business, the sequence is authenticated here."""
+
+    __slots__ = ("_aes", "_header_hash", "_nonce_head", "_nonce_tail")
+
+    def __init__(self, header: Header, keys: Keys) -> None:
+        self._aes = AESGCM(keys.record_key)
+        self._nonce_head = int.from_bytes(keys.nonce_base[:4], "little")
+        self._nonce_tail = keys.nonce_base[4:]
+        self._header_hash = header.hash
+
+    def open(self, head: bytes, ciphertext: bytes) -> bytes:
+        """The plaintext; raises SpoolCorrupt when the record is not what was sealed here."""
+        sequence = int.from_bytes(head[4:8], "little")
+        nonce = (self._nonce_head ^ sequence).to_bytes(4, "little") + self._nonce_tail
+        try:
+            return self._aes.decrypt(nonce, ciphertext, self._header_hash + head)
+        except InvalidTag:
+            raise SpoolCorrupt(f"record {sequence} does not authenticate") from None
+
+
+def pack_media(base_time_us: int, rows: bytes, payload: bytes) -> bytes:
+    """The plaintext of a media record from raw rows (16 bytes each) and their payload."""
+    return b"".join((_MEDIA.pack(base_time_us, len(rows) // ROW_BYTES, len(payload)), rows, payload))
+
+
+def unpack_media(plaintext: bytes) -> Media:
+    """Raises SpoolCorrupt when lengths, sizes or the order of streams do not fit."""
+    if len(plaintext) < _MEDIA.size:
+        raise SpoolCorrupt("a media record is too short")
+    base, count, size = _MEDIA.unpack_from(plaintext)
+    if _MEDIA.size + count * ROW_BYTES + size != len(plaintext):
+        raise SpoolCorrupt("a media record has wrong lengths")
+    rows = np.frombuffer(plaintext, PACKET_ROW, count, _MEDIA.size)
+    payload = np.frombuffer(plaintext, np.uint8, size, _MEDIA.size + count * ROW_BYTES)
+    if int(rows["size"].sum(dtype=np.int64)) != size:
+        raise SpoolCorrupt("a media record's sizes do not add up")
+    return Media(base, rows, payload)
+
+
+def json_plaintext(value: dict[str, Any]) -> bytes:
+    """The plaintext of an event or end record. Raises ValueError for what JSON cannot hold (NaN among it)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def parse_json(plaintext: bytes) -> dict[str, Any]:
+    """The object of an event or end record."""
+    try:
+        value = json.loads(plaintext)
+    except (ValueError, RecursionError):
+        raise SpoolCorrupt("a record is not JSON") from None
+    if not isinstance(value, dict):
+        raise SpoolCorrupt("a record is not a JSON object")
+    return value
+
+
+@dataclass(slots=True)
+class _Stream:
+    packets: int = 0
+    payload_bytes: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
+class StreamTally:
+    """Counts and hashes what each stream got; the writer puts it into the end record, a reader compares."""
+
+    __slots__ = ("_streams",)
+
+    def __init__(self) -> None:
+        self._streams: dict[int, _Stream] = {}
+
+    def add(self, rows: bytes, sizes: NDArray[np.uint16], payload: bytes) -> None:
+        """Add a media record. ``rows`` is raw (16 bytes each), ``sizes`` their size column, ``payload`` all
+        their bytes.
+
+        Raises ValueError when the rows are not sorted by stream or the sizes do not add up; nothing is
+        added then.
+        """
+        # Slices of bytes find the borders of streams some ten times faster than NumPy does for 100 rows.
+        parts = list(_by_stream(rows[_STREAM_AT::ROW_BYTES], sizes, len(payload)))
+        for stream, row, next_row, at, end in parts:
+            tally = self._streams.get(stream)
+            if tally is None:
+                tally = self._streams[stream] = _Stream()
+            tally.packets += next_row - row
+            tally.payload_bytes += end - at
+            tally.digest.update(rows[row * ROW_BYTES : next_row * ROW_BYTES])
+            tally.digest.update(payload[at:end])
+
+    def figures(self) -> list[dict[str, Any]]:
+        """The ``streams`` list of the end record."""
+        return [
+            {
+                "stream": number,
+                "packets": stream.packets,
+                "payload_bytes": stream.payload_bytes,
+                "sha256": stream.digest.hexdigest(),
+            }
+            for number, stream in sorted(self._streams.items())
+        ]
+
+
+def _by_stream(
+    streams: bytes, sizes: NDArray[np.uint16], total: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """(stream, first row, end row, first payload byte, end of payload) for each run of one stream."""
+    count = len(streams)
+    if int(np.add.reduce(sizes, dtype=np.int64)) != total:
+        raise ValueError("the sizes of the rows do not add up to the payload")
+    row = at = 0
+    before = -1
+    while row < count:
+        stream = streams[row]
+        if stream <= before:
+            raise ValueError("rows are not sorted by stream")
+        next_row = streams.rindex(stream) + 1
+        end = total if next_row == count else at + int(np.add.reduce(sizes[row:next_row], dtype=np.int64))
+        if streams.count(stream, row, next_row) != next_row - row:
+            raise ValueError("rows are not sorted by stream")
+        yield stream, row, next_row, at, end
+        row, at, before = next_row, end, stream
+
+
+def end_plaintext(records: int, refused_packets: int, tally: StreamTally, summary: dict[str, Any]) -> bytes:
+    """The plaintext of the end record after ``records`` records."""
+    return json_plaintext(
+        {
+            "records": records,
+            "refused_packets": refused_packets,
+            "streams": tally.figures(),
+            "summary": summary,
+        }
+    )
+
+
+def check_end(end: dict[str, Any], records: int, tally: StreamTally) -> list[str]:
+    """What the end record says otherwise than what was read; empty when all agrees."""
+    problems = []
+    if end.get("records") != records:
+        problems.append(f"the end record counts {end.get('records')} records, there are {records}")
+    if end.get("streams") != tally.figures():
+        problems.append("the end record's streams are not those that were read")
+    if not isinstance(end.get("summary"), dict):
+        problems.append("the end record has no summary")
+    return problems

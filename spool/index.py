@@ -1,0 +1,154 @@
+"""The index of a spool: recordings, calls, alerts and what each remote has; SQLite through sqlite-utils.
+
+It can be rebuilt from the manifests (:mod:`recorderd.spool.rebuild`), calls and alerts apart. Every method
+raises SpoolCorrupt, DiskFull or SpoolError where the database cannot serve. Times are texts of RFC 3339 in
+UTC, as they are shown; those that are only compared are integers in ns since 1970.
+"""
+
+import json
+from pathlib import Path
+
+from recorderd.errors import NoSuchRecording
+from recorderd.spool.database import Json, database_text, filters
+from recorderd.spool.index_calls import CallRows
+from recorderd.spool.index_sync import SyncRows
+
+# What `list --json` always has.
+_RECORDING: Json = {
+    "id": None,
+    "state": "recording",
+    "call_ids": [],
+    "from": None,
+    "to": None,
+    "started_at": None,
+    "duration_s": None,
+    "tracks": [],
+    "review": {"needed": False, "causes": []},
+    "sync": [],
+    "sha256": None,
+    "bytes": None,
+}
+
+
+class Index(CallRows, SyncRows):
+    """An open index: :meth:`open` it, use it as a context manager or :meth:`close` it. One thread's own."""
+
+    def recording_started(self, recording_id: str, summary: Json) -> None:
+        """A recording has begun (or what is known of it has changed). ``summary`` holds keys of the list
+        contract."""
+        self._put_recording(recording_id, "recording", summary, None, None, None)
+
+    def recording_finished(
+        self,
+        recording_id: str,
+        state: str,
+        summary: Json,
+        path: Path | str,
+        sha256: str | None,
+        size: int | None,
+    ) -> None:
+        """A recording was sealed, recovered or damaged. ``sha256`` (hex) and ``size`` are of the whole
+        file."""
+        self._put_recording(recording_id, state, summary, str(path), sha256, size)
+
+    def recordings(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        number: str | None = None,
+        call_id: str | None = None,
+        state: str | None = None,
+        review: bool | None = None,
+        limit: int | None = None,
+    ) -> list[Json]:
+        """Recordings of the list contract, in order of start, from, to, call ids and id.
+
+        ``since`` (inclusive) and ``until`` (exclusive) are compared with ``started_at`` as text; ``number``
+        is part of ``from`` or ``to``; ``limit`` keeps the newest.
+        """
+        where, values = filters(
+            ("started_at >= ?", since),
+            ("started_at < ?", until),
+            ("state = ?", state),
+            ("review = ?", None if review is None else int(review)),
+            ("(instr(caller, ?) OR instr(callee, ?))", number),
+            ("EXISTS (SELECT 1 FROM json_each(call_ids) WHERE value = ?)", call_id),
+        )
+        order = "started_at, caller, callee, call_ids, id"
+        newest = ", ".join(f"{column} DESC" for column in order.split(", "))
+        sql = f"SELECT * FROM recordings WHERE {where} ORDER BY {newest} LIMIT ?"  # noqa: S608
+        rows = self.query(sql, [*values, -1 if limit is None else limit])
+        return self._with_sync(list(reversed(rows)))
+
+    def recording(self, recording_id: str) -> Json:
+        """One recording of the list contract; raises NoSuchRecording."""
+        rows = self.query("SELECT * FROM recordings WHERE id = ?", [recording_id])
+        if not rows:
+            raise NoSuchRecording(f"{recording_id}: no such recording in the index")
+        return self._with_sync(rows)[0]
+
+    def has_recording(self, recording_id: str) -> bool:
+        """Whether the index knows this id."""
+        return bool(self.query("SELECT 1 FROM recordings WHERE id = ?", [recording_id]))
+
+    def ids_like(self, prefix: str, limit: int = 3) -> list[str]:
+        """Recording ids that begin so; for people who type the first letters."""
+        sql = "SELECT id FROM recordings WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
+        return [row["id"] for row in self.query(sql, [len(prefix), prefix, limit])]
+
+    def _put_recording(
+        self,
+        recording_id: str,
+        state: str,
+        summary: Json,
+        path: str | None,
+        sha256: str | None,
+        size: int | None,
+    ) -> None:
+        review = summary.get("review") or {}
+        self.execute(
+            "INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " state = excluded.state, started_at = excluded.started_at, caller = excluded.caller,"
+            " callee = excluded.callee, call_ids = excluded.call_ids, review = excluded.review,"
+            " path = excluded.path, sha256 = excluded.sha256, bytes = excluded.bytes,"
+            " summary = excluded.summary",
+            [
+                recording_id,
+                state,
+                summary.get("started_at"),
+                database_text(summary.get("from")),
+                database_text(summary.get("to")),
+                json.dumps(summary.get("call_ids") or []),
+                int(bool(review.get("needed"))),
+                path,
+                sha256,
+                size,
+                json.dumps(summary),
+            ],
+        )
+
+    def _with_sync(self, rows: list[Json]) -> list[Json]:
+        """Rows of the table as objects of the list contract."""
+        remotes = [row["name"] for row in self.query("SELECT name FROM remotes WHERE active ORDER BY name")]
+        ids = [row["id"] for row in rows]
+        # One recording by its key, many by one walk over the table.
+        narrow = "WHERE recording = ?" if len(ids) == 1 else ""
+        states = {
+            (row["recording"], row["remote"]): row
+            for row in self.query(f"SELECT * FROM sync {narrow}", ids if narrow else [])  # noqa: S608
+        }
+        found = []
+        for row in rows:
+            recording = {**_RECORDING, **json.loads(row["summary"])}
+            recording.update(
+                {"id": row["id"], "state": row["state"], "sha256": row["sha256"], "bytes": row["bytes"]}
+            )
+            recording["sync"] = [_sync_json(remote, states.get((row["id"], remote))) for remote in remotes]
+            found.append(recording)
+        return found
+
+
+def _sync_json(remote: str, row: Json | None) -> Json:
+    state = "pending" if row is None else row["state"]
+    return {"remote": remote, "state": state, "verified_at": None if row is None else row["verified_at"]}

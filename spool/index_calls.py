@@ -1,0 +1,102 @@
+"""Calls with their outcomes, and the alerts that wait for delivery."""
+
+import json
+import time
+
+from recorderd.spool.database import Json, SpoolDatabase, database_text, filters
+
+_CALL_KEYS = (
+    "call_id",
+    "from",
+    "to",
+    "first_seen",
+    "answered_at",
+    "ended_at",
+    "outcome",
+    "reason",
+    "recording",
+)
+
+
+class CallRows(SpoolDatabase):
+    """The part of the index that accounts for every call."""
+
+    def call_saved(self, call: Json) -> None:
+        """A call's outcome, keys as in ``calls --json``; the same Call-ID with the same ``first_seen`` is
+        updated."""
+        self.execute(
+            "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                database_text(call["call_id"]),
+                call["first_seen"],
+                database_text(call.get("from")),
+                database_text(call.get("to")),
+                call.get("outcome"),
+                call.get("recording"),
+                json.dumps({key: call.get(key) for key in _CALL_KEYS}),
+            ],
+        )
+
+    def calls(
+        self,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        number: str | None = None,
+        outcome: str | None = None,
+        recording: str | None = None,
+        limit: int | None = None,
+    ) -> list[Json]:
+        """Calls in order of ``first_seen`` and Call-ID; filters as for :meth:`recordings`."""
+        where, values = filters(
+            ("first_seen >= ?", since),
+            ("first_seen < ?", until),
+            ("outcome = ?", outcome),
+            ("recording = ?", recording),
+            ("(instr(caller, ?) OR instr(callee, ?))", number),
+        )
+        order = "ORDER BY first_seen DESC, call_id DESC LIMIT ?"
+        sql = f"SELECT call FROM calls WHERE {where} {order}"  # noqa: S608
+        rows = self.query(sql, [*values, -1 if limit is None else limit])
+        return [json.loads(row["call"]) for row in reversed(rows)]
+
+    def calls_interrupted(self, reason: str) -> list[Json]:
+        """Give an outcome to the calls that a crash left without one; returns them.
+
+        One whose recording was begun becomes ``partial``, any other ``missing``, both for ``reason``.
+        """
+        found = []
+        with self.batch():
+            for row in self.query(
+                "SELECT call FROM calls WHERE outcome IS NULL ORDER BY first_seen, call_id"
+            ):
+                call = json.loads(row["call"])
+                call["recording"] = call["recording"] or self._recording_of(call["call_id"])
+                call.update(outcome="partial" if call["recording"] else "missing", reason=reason)
+                self.call_saved(call)
+                found.append(call)
+        return found
+
+    def _recording_of(self, call_id: str) -> str | None:
+        """The newest recording of a Call-ID (which may have been used before)."""
+        rows = self.query(
+            "SELECT id FROM recordings WHERE state != 'damaged'"
+            " AND EXISTS (SELECT 1 FROM json_each(call_ids) WHERE value = ?) ORDER BY id DESC LIMIT 1",
+            [database_text(call_id)],
+        )
+        return rows[0]["id"] if rows else None
+
+    def alert_added(self, alert: Json) -> int:
+        """Keep an alert until it was delivered; returns its number."""
+        cursor = self.execute("INSERT INTO alerts (alert) VALUES (?)", [json.dumps(alert)])
+        return int(cursor.lastrowid or 0)
+
+    def alerts_pending(self, limit: int = 100) -> list[Json]:
+        """Alerts not yet delivered, oldest first, each with its number as ``id``."""
+        sql = "SELECT id, alert FROM alerts WHERE delivered_ns IS NULL ORDER BY id LIMIT ?"
+        return [{**json.loads(row["alert"]), "id": row["id"]} for row in self.query(sql, [limit])]
+
+    def alert_delivered(self, alert_id: int, now_ns: int | None = None) -> None:
+        """An alert has reached its receiver."""
+        now = time.time_ns() if now_ns is None else now_ns
+        self.execute("UPDATE alerts SET delivered_ns = ? WHERE id = ?", [now, alert_id])

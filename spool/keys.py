@@ -1,0 +1,275 @@
+"""Keys of recipients: made, kept in text files, and used to wrap and unwrap a recording's data key
+(docs/format.md, "Keys").
+
+A recording host has recipients' public keys only. All cryptography is of the library ``cryptography``.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from recorderd.errors import ConfigError, SpoolCorrupt, UsageError, WrongKey
+from recorderd.spool.header import DATA_KEY_BYTES, Header, KeySlot, derive_keys
+
+DEFAULT_SUITE = "mlkem768-x25519"
+IDENTITY_TAG = "recorderd-identity-1"
+RECIPIENT_TAG = "recorderd-recipient-1"
+_MLKEM_PUBLIC = 1184
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A way of wrapping: its number in the HPKE registry, the library's suite, and how its keys are made of
+    bytes."""
+
+    kem: int
+    hpke: hpke.Suite
+    private_key: Callable[[bytes], Any]
+    public_key: Callable[[bytes], Any]
+    public_of: Callable[[bytes], bytes]
+
+
+def _hpke(kem: hpke.KEM) -> hpke.Suite:
+    return hpke.Suite(kem, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+def _xwing_parts(seed: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
+    """draft-connolly-cfrg-xwing-kem, expandDecapsulationKey: both keys from a seed of 32 bytes."""
+    if len(seed) != 32:
+        raise ValueError("a seed has 32 bytes")
+    expanded = hashlib.shake_256(seed).digest(96)
+    mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+    return mlkem, X25519PrivateKey.from_private_bytes(expanded[64:])
+
+
+def _xwing_private(seed: bytes) -> hpke.MLKEM768X25519PrivateKey:
+    return hpke.MLKEM768X25519PrivateKey(*_xwing_parts(seed))
+
+
+def _xwing_public(data: bytes) -> hpke.MLKEM768X25519PublicKey:
+    return hpke.MLKEM768X25519PublicKey(
+        MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC]),
+        X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC:]),
+    )
+
+
+def _xwing_public_of(seed: bytes) -> bytes:
+    mlkem, x25519 = _xwing_parts(seed)
+    return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+
+
+def _x25519_public_of(private: bytes) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+SUITES = {
+    "mlkem768-x25519": Suite(
+        0x647A, _hpke(hpke.KEM.MLKEM768_X25519), _xwing_private, _xwing_public, _xwing_public_of
+    ),
+    "x25519": Suite(
+        0x0020,
+        _hpke(hpke.KEM.X25519),
+        X25519PrivateKey.from_private_bytes,
+        X25519PublicKey.from_public_bytes,
+        _x25519_public_of,
+    ),
+}
+
+
+def key_id(name: str, public: bytes) -> bytes:
+    """The 16-byte id of a public key."""
+    return hashlib.sha256(b"recorderd/1 key id" + name.encode() + b"\0" + public).digest()[:16]
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """A public key that recordings are sealed to."""
+
+    suite: str
+    public: bytes
+
+    @property
+    def id(self) -> bytes:
+        """The key id."""
+        return key_id(self.suite, self.public)
+
+    def wrap(self, data_key: bytes, info: bytes) -> KeySlot:
+        """The key slot for a data key."""
+        suite = SUITES[self.suite]
+        return KeySlot(self.id, suite.kem, suite.hpke.encrypt(data_key, suite.public_key(self.public), info))
+
+    def line(self) -> str:
+        """The line of a recipient file."""
+        return f"{RECIPIENT_TAG} {self.suite} {self.id.hex()} {base64.b64encode(self.public).decode()}"
+
+
+@dataclass(frozen=True, repr=False)
+class Identity:
+    """A private key that opens recordings."""
+
+    suite: str
+    private: bytes
+
+    def __repr__(self) -> str:
+        return f"Identity({self.suite}, {self.recipient().id.hex()})"
+
+    def recipient(self) -> Recipient:
+        """Its public half."""
+        return Recipient(self.suite, SUITES[self.suite].public_of(self.private))
+
+    def unwrap(self, slot: KeySlot, info: bytes) -> bytes | None:
+        """The data key; None when the slot is not for this key or was altered."""
+        suite = SUITES[self.suite]
+        try:
+            data_key = suite.hpke.decrypt(slot.wrapped, suite.private_key(self.private), info)
+        except (InvalidTag, ValueError):
+            return None
+        return data_key if len(data_key) == DATA_KEY_BYTES else None
+
+    def line(self) -> str:
+        """The line of an identity file."""
+        ident = self.recipient().id.hex()
+        return f"{IDENTITY_TAG} {self.suite} {ident} {base64.b64encode(self.private).decode()}"
+
+
+def open_header(header: Header, identities: Iterable[Identity]) -> bytes:
+    """The data key of a recording.
+
+    Raises WrongKey when none of the identities is one of its recipients, and SpoolCorrupt when a slot of
+    theirs does not open, or opens to a key other than the one committed to.
+    """
+    core = header.core.to_bytes()
+    by_id = {identity.recipient().id: identity for identity in identities}
+    damaged = ""
+    for slot in header.slots:
+        identity = by_id.get(slot.key_id)
+        if identity is None or SUITES[identity.suite].kem != slot.kem:
+            continue
+        data_key = identity.unwrap(slot, header.wrap_info)
+        if data_key is not None and derive_keys(data_key, header.salt, core).commitment == header.commitment:
+            return data_key
+        damaged = slot.key_id.hex()
+    if damaged:
+        raise SpoolCorrupt(f"{header.core.recording}: the key slot for {damaged} is damaged")
+    wanted = ", ".join(slot.key_id.hex() for slot in header.slots)
+    raise WrongKey(f"{header.core.recording}: no identity opens it; it is sealed to {wanted}")
+
+
+def generate_identity(path: Path, suite: str = DEFAULT_SUITE) -> Recipient:
+    """Write a new private identity to ``path`` (mode 0600) and its recipient to ``path`` + ``.pub``.
+
+    Raises UsageError when one of the files exists or cannot be written: a key is never overwritten.
+    """
+    if suite not in SUITES:
+        raise UsageError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+    identity = Identity(suite, secrets.token_bytes(32))
+    recipient = identity.recipient()
+    public_path = path.with_name(path.name + ".pub")
+    for each in (path, public_path):
+        if each.exists():
+            raise UsageError(f"{each} exists; keys are never overwritten")
+    comment = (
+        f"# recorderd identity {recipient.id.hex()}: opens recordings. Keep it off the recording host.\n"
+    )
+    _write_new(path, comment + identity.line() + "\n", 0o600)
+    _write_new(public_path, recipient.line() + "\n", 0o644)
+    return recipient
+
+
+def load_recipients(paths: Iterable[Path], suite: str | None = None) -> tuple[Recipient, ...]:
+    """All recipients of the files, doubles once. Raises ConfigError with file and line.
+
+    With ``suite`` every one of them must be of that kind: one weak recipient would make the others'
+    strength useless.
+    """
+    wanted = suite
+    found: dict[bytes, Recipient] = {}
+    for path in paths:
+        for number, fields in _key_lines(path, ConfigError):
+            where = f"{path}:{number}"
+            if fields[0] == IDENTITY_TAG:
+                raise ConfigError(f"{where}: a private identity; a recording host needs its .pub file only")
+            suite, ident, key = _parse_line(fields, RECIPIENT_TAG, where, ConfigError)
+            if wanted not in (None, suite):
+                raise ConfigError(f"{where}: a key of {suite}, where encryption.suite wants {wanted}")
+            try:
+                SUITES[suite].public_key(key)
+            except ValueError:
+                raise ConfigError(f"{where}: not a public key of {suite}") from None
+            recipient = Recipient(suite, key)
+            if recipient.id.hex() != ident:
+                raise ConfigError(f"{where}: the key is damaged (its id does not fit)")
+            found[recipient.id] = recipient
+    return tuple(found.values())
+
+
+def load_identities(paths: Iterable[Path]) -> tuple[Identity, ...]:
+    """All identities of the files. Raises WrongKey with file and line."""
+    found: dict[str, Identity] = {}
+    for path in paths:
+        for number, fields in _key_lines(path, WrongKey):
+            where = f"{path}:{number}"
+            if fields[0] == RECIPIENT_TAG:
+                raise WrongKey(f"{where}: a public recipient; opening needs the private identity")
+            suite, ident, key = _parse_line(fields, IDENTITY_TAG, where, WrongKey)
+            identity = Identity(suite, key)
+            try:
+                fits = identity.recipient().id.hex() == ident
+            except ValueError:
+                fits = False
+            if not fits:
+                raise WrongKey(f"{where}: the key is damaged (its id does not fit)")
+            found[ident] = identity
+    return tuple(found.values())
+
+
+_KeyFileError = type[ConfigError] | type[WrongKey]
+
+
+def _key_lines(path: Path, fault: _KeyFileError) -> list[tuple[int, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise fault(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise fault(f"{path}: not a key file") from None
+    # Only LF ends a line here; str.splitlines knows too many others.
+    lines = [(number, line.split()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(number, fields) for number, fields in lines if fields and not fields[0].startswith("#")]
+    if not lines:
+        raise fault(f"{path}: holds no key")
+    return lines
+
+
+def _parse_line(fields: list[str], tag: str, where: str, fault: _KeyFileError) -> tuple[str, str, bytes]:
+    if fields[0] != tag or len(fields) != 4:
+        raise fault(f"{where}: not a line `{tag} NAME KEY-ID BASE64`")
+    _, suite, ident, text = fields
+    if suite not in SUITES:
+        raise fault(f"{where}: unknown suite {suite[:40]!r}")
+    try:
+        return suite, ident, base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise fault(f"{where}: the key is not base64") from None
+
+
+def _write_new(path: Path, text: str, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

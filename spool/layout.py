@@ -1,0 +1,197 @@
+"""Where things stand in a spool folder::
+
+    recordings/2026-11-21/20261121T200501Z-0123456789.rec    sealed or recovered
+                          20261121T200501Z-0123456789.json   its signed manifest
+                          20261121T200501Z-0123456789.rec.part    a call in progress
+    index.db      the index and the outbox
+    host.key      the host's signing key (0600); host.pub is its public half
+    lock          held by the capturing daemon
+
+File names are our own identifiers, never a peer's.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from recorderd.errors import NoSuchRecording, SpoolError
+from recorderd.spool.durable import FileSystem, disk_error, make_folder
+
+RECORD_SUFFIX = ".rec"
+PART_SUFFIX = ".rec.part"
+DAMAGED_SUFFIX = ".rec.damaged"
+MANIFEST_SUFFIX = ".json"
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{10}")
+_NS = 1_000_000_000
+
+
+def new_recording_id(started_ns: int, random: bytes | None = None) -> str:
+    """``20261121T200501Z-0123456789``: the start (ns since 1970, UTC) and 5 random bytes."""
+    start = datetime.fromtimestamp(started_ns // _NS, UTC)
+    return f"{start:%Y%m%dT%H%M%SZ}-{(secrets.token_bytes(5) if random is None else random).hex()}"
+
+
+def is_recording_id(text: str) -> bool:
+    """Whether a text has the form of a recording id (and so is safe as a file name)."""
+    return _ID.fullmatch(text) is not None
+
+
+class SpoolLock:
+    """Held while a daemon writes to the spool; the kernel gives it back when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise SpoolError(f"{path.parent}: in use by another recorderd") from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    @property
+    def held(self) -> bool:
+        """Whether it was not given back yet."""
+        return self._descriptor >= 0
+
+    def release(self) -> None:
+        """Let another daemon have the spool."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> "SpoolLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Spool:
+    """A spool folder; a value that knows the names. Nothing is touched before a method is called."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.recordings = self.path / "recordings"
+        self.index_path = self.path / "index.db"
+        self.host_key_path = self.path / "host.key"
+        self.host_public_path = self.path / "host.pub"
+        self.lock_path = self.path / "lock"
+        self._file_system = FileSystem(self.path)
+        self._lock: SpoolLock | None = None
+
+    def __repr__(self) -> str:
+        return f"Spool({str(self.path)!r})"
+
+    def prepare(self) -> "Spool":
+        """Make the folders that are missing. Raises SpoolError or DiskFull."""
+        try:
+            self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_folder(self.recordings)
+        except OSError as error:
+            raise disk_error(error, self.path) from None
+        return self
+
+    def check(self) -> "Spool":
+        """Raises SpoolError where there is no spool that can be read."""
+        if not self.recordings.is_dir():
+            raise SpoolError(f"{self.path}: no spool here (it has no folder named recordings)")
+        return self
+
+    def lock(self) -> SpoolLock:
+        """Take the spool for this process. Raises SpoolError when another one has it."""
+        try:
+            self._lock = SpoolLock(self.lock_path)
+        except OSError as error:
+            raise disk_error(error, self.lock_path) from None
+        return self._lock
+
+    @property
+    def locked(self) -> bool:
+        """Whether the lock was taken through this object and not given back."""
+        return self._lock is not None and self._lock.held
+
+    def new_id(self, started_ns: int) -> str:
+        """A fresh recording id; see :func:`new_recording_id`."""
+        return new_recording_id(started_ns)
+
+    def folder(self, recording_id: str) -> Path:
+        """The folder of a recording's day. Raises NoSuchRecording for a text that is no recording id."""
+        if not is_recording_id(recording_id):
+            raise NoSuchRecording(f"{recording_id[:80]!r} is not a recording id")
+        day = f"{recording_id[:4]}-{recording_id[4:6]}-{recording_id[6:8]}"
+        return self.recordings / day
+
+    def part_path(self, recording_id: str) -> Path:
+        """The file of a call in progress."""
+        return self.folder(recording_id) / (recording_id + PART_SUFFIX)
+
+    def record_path(self, recording_id: str) -> Path:
+        """The file of a sealed or recovered recording."""
+        return self.folder(recording_id) / (recording_id + RECORD_SUFFIX)
+
+    def manifest_path(self, recording_id: str) -> Path:
+        """The signed manifest of a sealed or recovered recording."""
+        return self.folder(recording_id) / (recording_id + MANIFEST_SUFFIX)
+
+    def damaged_path(self, recording_id: str) -> Path:
+        """What is left of a file whose header did not survive."""
+        return self.folder(recording_id) / (recording_id + DAMAGED_SUFFIX)
+
+    def locate(self, recording_id: str) -> Path:
+        """The recording's file, finished or in progress. Raises NoSuchRecording."""
+        for path in (self.record_path(recording_id), self.part_path(recording_id)):
+            if path.exists():
+                return path
+        raise NoSuchRecording(f"{recording_id}: no such recording in {self.path}")
+
+    def parts(self) -> Iterator[str]:
+        """Ids of the files in progress, in order of time."""
+        return self._ids(PART_SUFFIX)
+
+    def records(self) -> Iterator[str]:
+        """Ids of the sealed and recovered files, in order of time."""
+        return self._ids(RECORD_SUFFIX)
+
+    def manifests(self) -> Iterator[str]:
+        """Ids that have a manifest, in order of time."""
+        return self._ids(MANIFEST_SUFFIX)
+
+    def unstated(self) -> Iterator[str]:
+        """Ids of the sealed and recovered files that have no manifest."""
+        for day in self._days():
+            names = set(os.listdir(day))
+            for name in self._named(day, RECORD_SUFFIX, names):
+                if name + MANIFEST_SUFFIX not in names:
+                    yield name
+
+    def _ids(self, suffix: str) -> Iterator[str]:
+        for day in self._days():
+            yield from self._named(day, suffix, set(os.listdir(day)))
+
+    def _days(self) -> list[Path]:
+        return sorted(self.recordings.glob("????-??-??"))
+
+    def _named(self, day: Path, suffix: str, names: set[str]) -> Iterator[str]:
+        """Ids of those files of a day's folder that end in ``suffix`` and belong there."""
+        for file_name in sorted(names):
+            name = file_name[: -len(suffix)]
+            if file_name.endswith(suffix) and is_recording_id(name) and self.folder(name) == day:
+                yield name
+
+    def flush(self) -> None:
+        """Make everything written so far durable, for all recordings in progress at once (group commit).
+
+        Raises SpoolError or DiskFull; what was written since the last success must then be taken as lost.
+        """
+        try:
+            self._file_system.sync()
+        except OSError as error:
+            raise disk_error(error, self.path) from None

@@ -1,0 +1,18 @@
+"""Times as they are shown: RFC 3339 in UTC."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(microseconds: int) -> str:
+    """``2026-11-21T20:05:01.250Z`` for microseconds since 1970; always of one length, so that texts
+    compare as times.
+
+    Times that no calendar holds (a broken clock) are shown as the first or the last one that it does.
+    """
+    try:
+        moment = _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        moment = datetime.min if microseconds < 0 else datetime.max
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -1,0 +1,165 @@
+"""Checks that a recording is what was sealed: without a key by CRCs, structure and the signed manifest, and
+with one by authenticating every record.
+
+What is checked without a key finds every changed, missing or added byte of recording and manifest, as long as
+the host's public key is the right one.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recorderd.errors import NoSuchRecording, RecorderError, SpoolCorrupt, SpoolError, WrongKey
+from recorderd.spool.keys import Identity
+from recorderd.spool.layout import Spool
+from recorderd.spool.manifest import SEALED, Manifest, load_manifest
+from recorderd.spool.reader import COMPLETE, CORRUPT, RECOVERED_PREFIX, RecordFile, Recording
+from recorderd.spool.scan import scan_file
+from recorderd.spool.signing import HostPublic
+
+IN_PROGRESS = "in-progress"
+_CHUNK = 1 << 20
+
+# Called with the bytes checked so far and all there are.
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Verdict:
+    """The outcome for one recording. ``status`` is a reader's answer, or ``in-progress``; ``problems`` name
+    the files."""
+
+    recording: str
+    path: Path
+    status: str = CORRUPT
+    state: str | None = None
+    problems: list[str] = field(default_factory=list)
+    with_key: bool = False
+    bytes: int = 0
+    sha256: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``verify --json``."""
+        return {
+            "id": self.recording,
+            "path": str(self.path),
+            "ok": self.ok,
+            "status": self.status,
+            "state": self.state,
+            "with_key": self.with_key,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "problems": list(self.problems),
+        }
+
+
+def verify(
+    spool: Spool,
+    recording_id: str,
+    public: HostPublic,
+    identities: Sequence[Identity] = (),
+    *,
+    expected_sha256: str | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Check one recording; everything found is in the verdict.
+
+    ``expected_sha256`` is what the index knows of it. Raises NoSuchRecording where neither file nor manifest
+    exists, and WrongKey where identities are given and none opens it.
+    """
+    path = spool.record_path(recording_id)
+    manifest_path = spool.manifest_path(recording_id)
+    part = spool.part_path(recording_id)
+    if not path.exists() and part.exists():
+        return Verdict(recording_id, part, IN_PROGRESS, "recording", bytes=part.stat().st_size)
+    if not path.exists() and not manifest_path.exists() and expected_sha256 is None:
+        raise NoSuchRecording(f"{recording_id}: no such recording in {spool.path}")
+    verdict = Verdict(recording_id, path)
+    manifest = None
+    try:
+        manifest = load_manifest(manifest_path, public)
+        verdict.state = manifest.state
+    except SpoolCorrupt as error:
+        verdict.problems.append(str(error))
+    try:
+        _check_file(verdict, manifest, expected_sha256, progress)
+        if identities:
+            _check_with_key(verdict, manifest, identities)
+    except WrongKey:
+        raise
+    except RecorderError as error:
+        verdict.problems.append(str(error))
+    if verdict.problems:
+        verdict.status = CORRUPT
+    return verdict
+
+
+def host_public(spool: Spool, path: Path | None = None) -> HostPublic:
+    """The key that the spool's manifests are signed with. Raises SpoolError with what to do."""
+    path = spool.host_public_path if path is None else path
+    if not path.exists():
+        raise SpoolError(f"{path}: the host's public key is missing; without it nothing can be verified")
+    return HostPublic.load(path)
+
+
+def _check_file(
+    verdict: Verdict, manifest: Manifest | None, expected: str | None, progress: Progress | None
+) -> None:
+    with RecordFile(verdict.path) as file:
+        verdict.bytes = file.size
+        verdict.sha256 = _hash(file, progress)
+        if expected is not None and expected != verdict.sha256:
+            verdict.problems.append(f"{verdict.path}: SHA-256 is not the one in the index")
+        problems = [] if manifest is None else _against_manifest(verdict, manifest)
+        try:
+            header, scanner = scan_file(file.read, file.size)
+        except SpoolCorrupt as error:
+            problems.append(str(error))
+        else:
+            if header.core.recording != verdict.recording:
+                problems.append(f"the header names {header.core.recording}")
+            sealed = manifest is None or manifest.state == SEALED
+            if sealed and (damage := scanner.damage()) is not None:
+                problems.append(damage)
+            elif sealed and not scanner.ended:
+                problems.append(f"damaged or cut at byte {scanner.intact_bytes}: no end record")
+            elif manifest is not None and scanner.intact_bytes != manifest.intact_bytes:
+                problems.append(f"intact to byte {scanner.intact_bytes}, stated {manifest.intact_bytes}")
+            if manifest is not None and header.hash.hex() != manifest.header_sha256:
+                problems.append("the header is not the one stated in the manifest")
+            verdict.status = COMPLETE if scanner.ended else RECOVERED_PREFIX
+        verdict.problems += [f"{verdict.path}: {problem}" for problem in problems]
+
+
+def _against_manifest(verdict: Verdict, manifest: Manifest) -> list[str]:
+    problems = []
+    if manifest.recording != verdict.recording:
+        problems.append(f"the manifest is of {manifest.recording}")
+    if manifest.bytes != verdict.bytes:
+        problems.append(f"{verdict.bytes} bytes, the manifest states {manifest.bytes}")
+    if manifest.sha256 != verdict.sha256:
+        problems.append("SHA-256 is not the one in the manifest")
+    return problems
+
+
+def _check_with_key(verdict: Verdict, manifest: Manifest | None, identities: Sequence[Identity]) -> None:
+    with Recording.open(verdict.path, identities, manifest) as recording:
+        verdict.with_key = True
+        if recording.status == CORRUPT:
+            verdict.problems += [f"{verdict.path}: {problem}" for problem in recording.problems]
+
+
+def _hash(file: RecordFile, progress: Progress | None) -> str:
+    digest = hashlib.sha256()
+    for at in range(0, file.size, _CHUNK):
+        digest.update(file.read(at, _CHUNK))
+        if progress is not None:
+            progress(min(at + _CHUNK, file.size), file.size)
+    return digest.hexdigest()

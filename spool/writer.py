@@ -1,0 +1,267 @@
+"""Writes one recording: sealed from its first byte, appended only, finished by an authenticated end
+(docs/format.md).
+
+One :class:`RecordingWriter` belongs to one call and is used by one thread.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.spool.container import (
+    MAX_ELAPSED,
+    Kind,
+    RecordSealer,
+    Rows,
+    StreamTally,
+    end_plaintext,
+    json_plaintext,
+    pack_media,
+)
+from recorderd.spool.durable import FULL, disk_error, make_folder, sync_folder, write_all
+from recorderd.spool.header import DATA_KEY_BYTES, Core, Header, Keys, Previous, new_header
+from recorderd.spool.keys import Recipient
+from recorderd.spool.layout import Spool
+from recorderd.spool.manifest import SEALED, Manifest
+from recorderd.spool.signing import HostKey
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A finished recording. ``sha256`` (hex) and ``bytes`` are of the whole file."""
+
+    recording: str
+    path: Path
+    manifest_path: Path
+    sha256: str
+    bytes: int
+    records: int
+
+
+class RecordingWriter:
+    """A recording in progress. Made by :meth:`create`; ends with :meth:`seal`, or :meth:`abandon` where that
+    failed."""
+
+    def __init__(self, spool: Spool, descriptor: int, header: Header, keys: Keys, signer: HostKey) -> None:
+        self.recording_id = header.core.recording
+        self.path = spool.part_path(self.recording_id)
+        self.size = len(header.raw)  # bytes on disk, whole records only
+        self.refused_packets = 0
+        self._spool = spool
+        self._descriptor = descriptor
+        self._header = header
+        self._signer = signer
+        self._sealer = RecordSealer(header, keys)
+        self._tally = StreamTally()
+        self._digest = hashlib.sha256(header.raw)
+        self._started_us = header.core.started_us
+        self._elapsed_ms = 0
+        self._held: bytes | None = None  # a sealed record that the disk had no room for
+        self._ended = False  # the end record was sealed
+        self._failure: RecorderError | None = None
+        self._blocked = False  # one of the three above: the hot path asks only this
+
+    @classmethod
+    def create(
+        cls,
+        spool: Spool,
+        recording_id: str,
+        *,
+        started_ns: int,
+        host: str,
+        recipients: Sequence[Recipient],
+        signer: HostKey,
+        previous: Previous | None = None,
+    ) -> "RecordingWriter":
+        """Create ``<id>.rec.part`` with its header, durably. ``started_ns`` is in ns since 1970.
+
+        Raises DiskFull or SpoolError; no file is left behind then.
+        """
+        core = Core(recording_id, host, started_ns // 1000, previous)
+        data_key = os.urandom(DATA_KEY_BYTES)
+        header, keys = new_header(
+            core, data_key, os.urandom(32), [recipient.wrap for recipient in recipients]
+        )
+        path = spool.part_path(recording_id)
+        try:
+            make_folder(path.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o640)
+            try:
+                write_all(descriptor, header.raw)
+                os.fsync(descriptor)
+                sync_folder(path.parent)
+            except OSError:
+                os.close(descriptor)
+                path.unlink()
+                raise
+        except OSError as error:
+            raise disk_error(error, path) from None
+        return cls(spool, descriptor, header, keys, signer)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Key ids (hex) of those who can open the recording."""
+        return tuple(slot.key_id.hex() for slot in self._header.slots)
+
+    def media(self, base_time_us: int, rows: Rows, payload: NDArray[np.uint8] | bytes) -> None:
+        """Append a window of packets: ``rows`` PACKET_ROW[n] sorted by (stream, seq), ``payload`` u8[sum of
+        sizes].
+
+        When this returns, the kernel has the record: it survives the death of the process (and a power cut
+        after the next :meth:`flush` or :meth:`~recorderd.spool.layout.Spool.flush`).
+
+        Raises DiskFull: the first record refused is kept and goes to the disk before anything else once there
+        is room; of the further ones the packets are counted in ``refused_packets``. Raises SpoolError when
+        the file cannot be written to any more, and ValueError where rows and payload do not fit each other.
+        """
+        if self._blocked:
+            self._clear_way(len(rows))
+        raw_rows = rows.tobytes()
+        raw_payload = payload if isinstance(payload, bytes) else payload.tobytes()
+        self._tally.add(raw_rows, rows["size"], raw_payload)
+        elapsed = (base_time_us - self._started_us) // 1000
+        self._append(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Append an event: at least ``event`` (text) and ``time_us`` (integer). Raises as :meth:`media`
+        does."""
+        if not isinstance(event.get("event"), str) or not isinstance(event.get("time_us"), int):
+            raise ValueError("an event has a text `event` and an integer `time_us`")
+        plaintext = json_plaintext(event)
+        if self._blocked:
+            self._clear_way(0)
+        self._append(Kind.EVENT, (event["time_us"] - self._started_us) // 1000, plaintext)
+
+    def flush(self) -> None:
+        """Make what was written durable. Raises SpoolError or DiskFull; the writer takes nothing more after
+        that."""
+        if self._failure is not None:
+            self._clear_way(0)
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            # A second fdatasync on this descriptor could succeed without the data being anywhere.
+            raise self._fail(disk_error(error, self.path)) from None
+
+    def seal(
+        self, summary: dict[str, Any], *, public: dict[str, Any] | None = None, now_ns: int | None = None
+    ) -> Sealed:
+        """End the recording: end record, fdatasync, manifest, rename, fsync of the folder.
+
+        ``summary`` goes into the end record, where only the key holder reads it, ``public`` (by default the
+        same) into the manifest. ``now_ns`` is the time of writing.
+
+        Raises DiskFull: call again when there is room. Raises SpoolError: the file stays a ``.part``, which
+        :func:`recorderd.spool.recovery.recover_part` finishes.
+        """
+        if self._blocked and not self._ended:
+            self._clear_way(0)
+        if not self._ended:
+            end = end_plaintext(self._sealer.records, self.refused_packets, self._tally, summary)
+            self._append(Kind.END, self._elapsed_ms, end, last=True)
+        elif self._held is not None:
+            self._clear_way(0)
+        self.flush()
+        return self._finish(summary if public is None else public, now_ns)
+
+    def abandon(self) -> None:
+        """Close the file as it is, without an end."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._fail(SpoolError(f"{self.path}: the recording was closed"))
+
+    def _append(self, kind: Kind, elapsed_ms: int, plaintext: bytes, *, last: bool = False) -> None:
+        if elapsed_ms > self._elapsed_ms:
+            self._elapsed_ms = min(elapsed_ms, MAX_ELAPSED)
+        try:
+            record = self._sealer.seal(kind, elapsed_ms, plaintext)
+        except ArithmeticError as error:
+            raise self._fail(SpoolError(f"{self.path}: {error}; memory or processor is at fault")) from None
+        if last:
+            self._ended = self._blocked = True
+        try:
+            self._put(record)
+        except DiskFull:
+            # Sealed, so its nonce is used: it is written as it is, or never.
+            self._held = record
+            self._blocked = True
+            raise
+
+    def _put(self, record: bytes) -> None:
+        """One write; the rest only where the kernel took a part. A refused record leaves nothing behind."""
+        try:
+            written = os.write(self._descriptor, record)
+            if written != len(record):
+                write_all(self._descriptor, record[written:])
+        except OSError as error:
+            refusal = disk_error(error, self.path)
+            try:
+                os.ftruncate(self._descriptor, self.size)
+            except OSError as second:
+                raise self._fail(disk_error(second, self.path)) from None
+            if error.errno in FULL:
+                raise refusal from None
+            raise self._fail(refusal) from None
+        self.size += len(record)
+        self._digest.update(record)
+
+    def _clear_way(self, packets: int) -> None:
+        """Write what was held back, or say why nothing can be written; ``packets`` are refused then."""
+        try:
+            if self._failure is not None:
+                raise type(self._failure)(str(self._failure))
+            if self._held is not None:
+                self._put(self._held)
+                self._held = None
+        except RecorderError:
+            self.refused_packets += packets
+            raise
+        if self._ended:
+            return
+        self._blocked = False
+
+    def _fail(self, failure: RecorderError) -> RecorderError:
+        self._failure = failure
+        self._blocked = True
+        return failure
+
+    def _finish(self, public: dict[str, Any], now_ns: int | None) -> Sealed:
+        record_path = self._spool.record_path(self.recording_id)
+        manifest_path = self._spool.manifest_path(self.recording_id)
+        manifest = Manifest.of_file(
+            self._header,
+            state=SEALED,
+            size=self.size,
+            sha256=self._digest.hexdigest(),
+            records=self._sealer.records,
+            intact_bytes=self.size,
+            elapsed_ms=self._elapsed_ms,
+            written_us=(time.time_ns() if now_ns is None else now_ns) // 1000,
+            summary=public,
+        )
+        try:
+            # The manifest first: a crash before the rename leaves a .part with a signed statement that it is
+            # whole.
+            manifest.write(manifest_path, self._signer, sync_name=False)
+        except OSError as error:
+            raise disk_error(error, manifest_path) from None
+        try:
+            self.path.rename(record_path)
+            sync_folder(record_path.parent)
+        except OSError as error:
+            raise self._fail(disk_error(error, record_path)) from None
+        sealed = Sealed(
+            self.recording_id, record_path, manifest_path, manifest.sha256, self.size, self._sealer.records
+        )
+        self.abandon()
+        return sealed
