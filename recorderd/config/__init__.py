@@ -1,0 +1,33 @@
+"""The configuration: typed models, and a loader whose every error names file, line and key."""
+
+from recorderd.config.loader import load_config
+from recorderd.config.models import (
+    AUTO,
+    AlertsConfig,
+    CaptureConfig,
+    Config,
+    ControlConfig,
+    EncryptionConfig,
+    FileRemote,
+    QualityConfig,
+    SiteConfig,
+    SpoolConfig,
+    SyncConfig,
+    SyslogConfig,
+)
+
+__all__ = [
+    "AUTO",
+    "AlertsConfig",
+    "CaptureConfig",
+    "Config",
+    "ControlConfig",
+    "EncryptionConfig",
+    "FileRemote",
+    "QualityConfig",
+    "SiteConfig",
+    "SpoolConfig",
+    "SyncConfig",
+    "SyslogConfig",
+    "load_config",
+]

@@ -1,0 +1,304 @@
+"""What can be configured: one model a section, its defaults and its bounds.
+
+The texts of the fields are the reference's: docs/configuration.md has a row for each key, and a test compares
+them. Values are strict: ``"5060"`` is no number and ``yes`` is no string. Paths are absolute after loading; a
+relative one is taken from the folder of the configuration file.
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from recorderd.alerts.syslog import FACILITIES
+from recorderd.config.yaml_lines import Document, key_text
+
+AUTO: Literal["auto"] = "auto"
+
+LATER = ("siprec", "policy", "privacy", "retention")
+"""Sections of the product that this version does not have: refused by name, so that nobody believes them."""
+
+TAGS = ("<auto>", "<list>")
+"""What pydantic puts into an error's location for a union; never part of a key."""
+
+
+def _absolute(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be a path, not {value!r}")
+    if not value.strip():
+        raise ValueError("must be a path, not empty")
+    if "\0" in value:
+        raise ValueError("a path cannot hold a NUL byte")
+    base = info.context["base"] if info.context else Path()
+    return Path(os.path.abspath(base / Path(value).expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def _interface(value: str) -> str:
+    # Linux: IFNAMSIZ is 16 with the closing zero; no slash, colon or white space.
+    if not re.fullmatch(r"[^\s/:]{1,15}", value) or value in (".", ".."):
+        raise ValueError(f"{value!r} cannot be the name of an interface")
+    return value
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    doubles = sorted({str(value) for value in values if values.count(value) > 1})
+    if doubles:
+        raise ValueError(f"given twice: {', '.join(doubles)}")
+    return values
+
+
+def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Not Field(min_length=1), which also complains when every element is wrong.
+    if not values:
+        raise ValueError("must not be empty")
+    return _unique(values)
+
+
+def _frame_bytes(value: int) -> int:
+    # Frames tile the ring's blocks, which are whole pages: only a power of two always fits.
+    if value & (value - 1):
+        raise ValueError(f"must be a power of two, is {value}")
+    return value
+
+
+def _suite_name(value: object) -> object:
+    # Libraries and drafts write MLKEM768_X25519; key files, and we, write mlkem768-x25519.
+    return value.lower().replace("_", "-") if isinstance(value, str) else value
+
+
+def _syslog_address(value: str) -> str:
+    if value.startswith("/"):
+        return value
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})", value)
+    if not match or not 0 < int(match[3]) < 65536:
+        raise ValueError(f"must be the path of a socket or HOST:PORT (UDP), is {value!r}")
+    return value
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Interface = Annotated[str, AfterValidator(_interface)]
+FrameBytes = Annotated[int, Field(ge=256, le=65536), AfterValidator(_frame_bytes)]
+RingMegabytes = Annotated[int, Field(ge=1, le=4096)]
+Dbov = Annotated[float, Field(ge=-127.0, le=0.0)]
+# Strict mode takes no list for a tuple; the elements stay strict.
+Interfaces = Annotated[tuple[Interface, ...], Field(strict=False), AfterValidator(_some)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any) -> Any:
+        # A section whose keys are all commented out is null to YAML.
+        return {} if value is None else value
+
+
+class SiteConfig(_Section):
+    """Where this recorder stands."""
+
+    name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=255,
+        description="the name of this recorder in recordings, manifests and alerts",
+    )
+
+
+class CaptureConfig(_Section):
+    """What is tapped, and how long the engine waits."""
+
+    interfaces: Annotated[
+        Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Interfaces, Tag("<list>")],
+        Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<list>"),
+    ] = Field(
+        default=AUTO, description="the interfaces to tap; `auto`: every one that is up, loopback included"
+    )
+    sip_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)] = Field(
+        default=(5060,), description="UDP ports on which SIP is spoken"
+    )
+    media_ring_mb: RingMegabytes = Field(default=64, description="MiB of kernel ring for media, an interface")
+    signalling_ring_mb: RingMegabytes = Field(
+        default=16, description="MiB of kernel ring for signalling, an interface"
+    )
+    media_frame_bytes: FrameBytes = Field(
+        default=1024,
+        description="room for one media packet in the ring, headers included: a power of two, 256 to 65536",
+    )
+    signalling_frame_bytes: FrameBytes = Field(
+        default=16384, description="room for one signalling packet in the ring: a power of two, 256 to 65536"
+    )
+    grace_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=400, description="how long a window of one second waits for late packets, in milliseconds"
+    )
+    pending_s: Annotated[float, Field(ge=0.0, le=60.0)] = Field(
+        default=5.0,
+        description="how long packets of an unknown stream are kept for the SDP that explains them",
+    )
+
+
+class QualityConfig(_Section):
+    """When a track is put forward for review: the fields of :class:`recorderd.quality.review.Thresholds`."""
+
+    silent_dbov: Dbov = Field(
+        default=-60.0, description="speech below this level is none: the track is silent"
+    )
+    low_dbov: Dbov = Field(default=-36.0, description="speech below this level is too low")
+    noise_dbov: Dbov = Field(
+        default=-45.0, description="noise between the words above this level is too loud"
+    )
+    snr_db: Annotated[float, Field(ge=0.0, le=127.0)] = Field(
+        default=15.0, description="noise closer than this to the speech is too loud"
+    )
+    clipped_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.001, description="a share of clipped samples in the time spoken above this is distortion"
+    )
+    gap_s: Annotated[float, Field(gt=0.0, le=60.0)] = Field(
+        default=0.2, description="a gap of lost audio at least this long, in seconds, is worth a review"
+    )
+    loss_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.02, description="a share of lost packets above this is worth a review"
+    )
+    min_speech_s: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
+        default=0.3, description="less speech than this, in seconds, is none"
+    )
+    min_duration_s: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
+        default=3.0, description="a track shorter than this, in seconds, is not judged by its sound"
+    )
+
+
+def _facility(value: str) -> str:
+    if value not in FACILITIES:
+        raise ValueError(f"{value!r} is no syslog facility; such are daemon, user and local0 to local7")
+    return value
+
+
+class SyslogConfig(_Section):
+    """Where the lines for flagged calls go."""
+
+    enabled: bool = Field(default=True, description="send a line for each call that needs a review")
+    address: Annotated[str, AfterValidator(_syslog_address)] = Field(
+        default="/dev/log",
+        description="the socket of the local syslog, or `HOST:PORT` of one that listens on UDP",
+    )
+    facility: Annotated[str, AfterValidator(_facility)] = Field(
+        default="local0", description="the syslog facility: `daemon`, `user`, `local0` ... `local7`"
+    )
+
+
+class AlertsConfig(_Section):
+    """Who is told."""
+
+    syslog: SyslogConfig = Field(default_factory=SyslogConfig)
+
+
+class SpoolConfig(_Section):
+    """Where recordings are written."""
+
+    path: AbsolutePath = Field(description="the folder of the recordings, the index and the host's key")
+    signing_key: AbsolutePath | None = Field(
+        default=None,
+        description="the host's signing key, made on first use; `host.key` in the spool if not given",
+    )
+
+
+class EncryptionConfig(_Section):
+    """Who can open the recordings."""
+
+    recipients: Annotated[tuple[AbsolutePath, ...], Field(strict=False), AfterValidator(_some)] = Field(
+        description="public keys (`FILE.pub` of `recorderctl keygen`); each opens every recording"
+    )
+    suite: Annotated[Literal["mlkem768-x25519", "x25519"], BeforeValidator(_suite_name)] = Field(
+        default="mlkem768-x25519", description="the kind of key that every recipient must be of"
+    )
+
+
+class FileRemote(_Section):
+    """A folder: another disk, or a mounted share."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = Field(
+        description="the remote's name in lists and lines: letters, digits, `-` and `_`"
+    )
+    type: Literal["file"] = Field(description="the kind of remote: `file`, a folder")
+    path: AbsolutePath = Field(description="the folder")
+
+
+def _names_differ(remotes: tuple[FileRemote, ...]) -> tuple[FileRemote, ...]:
+    _unique(tuple(remote.name for remote in remotes))
+    return remotes
+
+
+class SyncConfig(_Section):
+    """Where recordings are carried to."""
+
+    remotes: Annotated[tuple[FileRemote, ...], Field(strict=False), AfterValidator(_names_differ)] = Field(
+        default=(), description="every recording goes to each of these"
+    )
+    interval_s: Annotated[float, Field(ge=0.1, le=86_400.0)] = Field(
+        default=5.0, description="how often the outbox looks for something to carry, in seconds"
+    )
+
+
+class ControlConfig(_Section):
+    """How other programs reach the running daemon."""
+
+    socket: AbsolutePath | None = Field(
+        default=None, description="the daemon's control socket; `control.sock` in the spool if not given"
+    )
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    site: SiteConfig = Field(default_factory=SiteConfig)
+    capture: CaptureConfig = Field(default_factory=CaptureConfig)
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+    spool: SpoolConfig
+    encryption: EncryptionConfig
+    sync: SyncConfig = Field(default_factory=SyncConfig)
+    control: ControlConfig = Field(default_factory=ControlConfig)
+
+    _file: str = PrivateAttr("")
+    _document: Document | None = PrivateAttr(None)
+
+    @property
+    def signing_key(self) -> Path:
+        """The file of the host's signing key."""
+        return self.spool.signing_key or self.spool.path / "host.key"
+
+    @property
+    def control_socket(self) -> Path:
+        """The path of the control socket."""
+        return self.control.socket or self.spool.path / "control.sock"
+
+    def where(self, *path: str | int) -> str:
+        """Return ``FILE:LINE key.path[0]`` of a key, for errors that show only when its value is used."""
+        if self._document is None:
+            return key_text(path)
+        return f"{self._file}:{self._document.line(path)} {key_text(path)}"
+
+    def read_from(self, file: str, document: Document) -> None:
+        """Remember the file that this configuration was read from."""
+        self._file, self._document = file, document
+
+    def with_spool(self, path: Path) -> "Config":
+        """Return this configuration with another spool folder (``--spool DIR``)."""
+        return self.model_copy(update={"spool": self.spool.model_copy(update={"path": path.absolute()})})

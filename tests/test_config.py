@@ -1,0 +1,288 @@
+"""A configuration is loaded whole, or refused with the line and key of everything that is wrong."""
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorderd.config import Config, load_config
+from recorderd.config.loader import parse_config
+from recorderd.errors import ConfigError
+
+SMALL = "spool: {path: spool}\nencryption: {recipients: [keys/vault.pub]}\n"
+BASE = Path("/etc/recorderd")
+
+
+def parse(text: str) -> Config:
+    return parse_config(text.encode(), "c.yaml", BASE)
+
+
+def faults(text: str | bytes) -> list[str]:
+    data = text.encode() if isinstance(text, str) else text
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data, "c.yaml", BASE)
+    return str(caught.value).split("\n")
+
+
+def test_the_smallest_configuration_has_defaults_for_everything_else() -> None:
+    config = parse(SMALL)
+    assert config.spool.path == BASE / "spool"
+    assert config.encryption.recipients == (BASE / "keys/vault.pub",)
+    assert config.encryption.suite == "mlkem768-x25519"
+    assert config.capture.interfaces == "auto"
+    assert config.capture.sip_ports == (5060,)
+    assert config.sync.remotes == ()
+    assert config.signing_key == BASE / "spool/host.key"
+    assert config.control_socket == BASE / "spool/control.sock"
+    assert config.site.name
+
+
+def test_a_full_configuration() -> None:
+    config = parse(
+        """
+site: {name: munich-1}
+capture:
+  interfaces: [eth0, lo]
+  sip_ports: [5060, 5080]
+  grace_ms: 0
+  pending_s: 3
+quality: {silent_dbov: -70, gap_s: 1}
+alerts: {syslog: {address: "[::1]:5514", facility: daemon, enabled: false}}
+spool: {path: /var/lib/recorderd, signing_key: ../host.key}
+encryption: {recipients: [/a.pub, b.pub], suite: X25519}  # as libraries write it
+sync:
+  interval_s: 0.5
+  remotes:
+    - {name: nas, type: file, path: /mnt/nas}
+    - {name: second, type: file, path: ./second}
+control: {socket: /run/recorderd/control.sock}
+"""
+    )
+    assert config.site.name == "munich-1"
+    assert config.capture.interfaces == ("eth0", "lo")
+    assert config.capture.pending_s == 3.0
+    assert config.quality.silent_dbov == -70.0
+    assert config.alerts.syslog.address == "[::1]:5514"
+    assert config.encryption.suite == "x25519"
+    assert config.spool.path == Path("/var/lib/recorderd")
+    assert config.signing_key == Path("/etc/host.key")
+    assert [remote.name for remote in config.sync.remotes] == ["nas", "second"]
+    assert config.sync.remotes[1].path == BASE / "second"
+    assert config.control_socket == Path("/run/recorderd/control.sock")
+
+
+def test_the_limits_of_quality_are_those_of_the_review() -> None:
+    from recorderd.quality.review import Thresholds
+
+    assert Thresholds(**parse(SMALL).quality.model_dump()) == Thresholds()
+
+
+def test_an_empty_section_is_a_section_of_defaults() -> None:
+    assert parse(SMALL + "capture:\nsite:\nalerts:\n  syslog:\n").capture.sip_ports == (5060,)
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert parse("spool: {path: ~/calls}\nencryption: {recipients: [x]}").spool.path == Path(
+        "/home/ann/calls"
+    )
+
+
+def test_another_spool_keeps_the_rest() -> None:
+    config = parse(SMALL).with_spool(Path("/elsewhere"))
+    assert config.spool.path == Path("/elsewhere")
+    assert config.signing_key == Path("/elsewhere/host.key")
+    assert config.where("encryption", "recipients", 0) == "c.yaml:2 encryption.recipients[0]"
+
+
+def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
+    config = parse(
+        "site:\n  name: x\n" + SMALL + "sync:\n  remotes:\n  - name: a\n    type: file\n    path: /a\n"
+    )
+    assert config.where("sync", "remotes", 0, "path") == "c.yaml:9 sync.remotes[0].path"
+    assert config.where("sync", "interval_s") == "c.yaml:5 sync.interval_s"
+    assert config.where("capture", "interfaces") == "c.yaml:1 capture.interfaces"
+
+
+@pytest.mark.parametrize(
+    ("added", "fault"),
+    [
+        ("capture: {sip_port: [1]}", "capture.sip_port: unknown key; did you mean sip_ports?"),
+        ("captur: {}", "captur: unknown key; did you mean capture?"),
+        ("siprec: {}", "siprec: not available in this version"),
+        ("policy: []", "policy: not available in this version"),
+        ("privacy: 1", "privacy: not available in this version"),
+        ("retention:", "retention: not available in this version"),
+        ("capture: 5", "capture: must be keys and values, is 5"),
+        ("capture: {interfaces: any}", "capture.interfaces: must be 'auto', is 'any'"),
+        ("capture: {interfaces: []}", "capture.interfaces: must not be empty"),
+        ("capture: {interfaces: [eth0, eth0]}", "capture.interfaces: given twice: eth0"),
+        ("capture: {interfaces: [5]}", "capture.interfaces[0]: must be text, is 5 (quotes make it text)"),
+        ("capture: {interfaces: [a/b]}", "capture.interfaces[0]: 'a/b' cannot be the name of an interface"),
+        ("capture: {sip_ports: []}", "capture.sip_ports: must not be empty"),
+        ("capture: {sip_ports: 5060}", "capture.sip_ports: must be a list, is 5060"),
+        ("capture: {sip_ports: [0]}", "capture.sip_ports[0]: must be at least 1, is 0"),
+        ("capture: {sip_ports: [65536]}", "capture.sip_ports[0]: must be at most 65535, is 65536"),
+        ("capture: {sip_ports: [true]}", "capture.sip_ports[0]: must be a whole number, is true"),
+        ("capture: {media_ring_mb: 0}", "capture.media_ring_mb: must be at least 1, is 0"),
+        ("capture: {media_ring_mb: 1.5}", "capture.media_ring_mb: must be a whole number, is 1.5"),
+        ("capture: {media_frame_bytes: 1000}", "capture.media_frame_bytes: must be a power of two, is 1000"),
+        ("capture: {grace_ms: -1}", "capture.grace_ms: must be at least 0, is -1"),
+        ("capture: {pending_s: .inf}", "capture.pending_s: must be a number, is inf"),
+        ("quality: {gap_s: 0}", "quality.gap_s: must be more than 0.0, is 0"),
+        ("quality: {low_dbov: 3}", "quality.low_dbov: must be at most 0.0, is 3"),
+        ("quality: {low_dbov: low}", "quality.low_dbov: must be a number, is 'low'"),
+        ("alerts: {syslog: {enabled: 1}}", "alerts.syslog.enabled: must be true or false, is 1"),
+        (
+            "alerts: {syslog: {address: localhost}}",
+            "alerts.syslog.address: must be the path of a socket or HOST:PORT (UDP), is 'localhost'",
+        ),
+        (
+            "alerts: {syslog: {address: 'h:70000'}}",
+            "alerts.syslog.address: must be the path of a socket or HOST:PORT (UDP), is 'h:70000'",
+        ),
+        (
+            "alerts: {syslog: {facility: local8}}",
+            "alerts.syslog.facility: 'local8' is no syslog facility;"
+            " such are daemon, user and local0 to local7",
+        ),
+        ("sync: {remotes: [{name: a, type: file}]}", "sync.remotes[0].path: required"),
+        (
+            "sync: {remotes: [{name: a, type: s3, path: /a}]}",
+            "sync.remotes[0].type: must be 'file', is 's3'",
+        ),
+        (
+            "sync: {remotes: [{name: a, type: file, path: /a}, {name: a, type: file, path: /b}]}",
+            "sync.remotes: given twice: a",
+        ),
+        ("sync: {remotes: {}}", "sync.remotes: must be a list, is {}"),
+        (
+            "encryption: {recipients: [a], suite: rsa}",
+            "encryption.suite: must be 'mlkem768-x25519' or 'x25519', is 'rsa'",
+        ),
+        ("sync: {interval_s: 0}", "sync.interval_s: must be at least 0.1, is 0"),
+        ("control: {socket: ''}", "control.socket: must be a path, not empty"),
+        ("site: {name: ''}", "site.name: must not be empty"),
+        ("site: {name: !!python/name:os.system ''}", None),
+        ("? [a, b]\n: 1", ": a key must be a word"),
+        ("site: {name: 2026-13-45}", None),
+    ],
+)
+def test_a_wrong_value_is_told_with_line_and_key(added: str, fault: str | None) -> None:
+    base = SMALL.split("encryption")[0] + "\n" if added.startswith("encryption") else SMALL
+    [line] = faults(base + added)
+    assert line.startswith("c.yaml:3")
+    if fault is not None:
+        assert line == f"c.yaml:3{'' if fault.startswith(':') else ' '}{fault}"
+
+
+def test_what_is_required() -> None:
+    for nothing in ("", "# nothing", "null", "!", "{}"):
+        assert faults(nothing) == ["c.yaml:1 encryption: required", "c.yaml:1 spool: required"]
+    assert faults("encryption: {}\nspool: {}") == [
+        "c.yaml:1 encryption.recipients: required",
+        "c.yaml:2 spool.path: required",
+    ]
+    assert faults(SMALL.replace("keys/vault.pub", "")) == [
+        "c.yaml:2 encryption.recipients: must not be empty"
+    ]
+
+
+def test_all_faults_come_at_once_in_the_order_of_the_file() -> None:
+    text = "capture:\n  grace_ms: x\n  sip_ports:\n  - 5060\n  - 0\nspool:\n  pth: /a\nencryption: 5\n"
+    assert faults(text) == [
+        "c.yaml:2 capture.grace_ms: must be a whole number, is 'x'",
+        "c.yaml:5 capture.sip_ports[1]: must be at least 1, is 0",
+        "c.yaml:6 spool.path: required",
+        "c.yaml:7 spool.pth: unknown key; did you mean path?",
+        "c.yaml:8 encryption: must be keys and values, is 5",
+    ]
+
+
+def test_a_key_given_twice_is_refused_where_it_stands_again() -> None:
+    assert faults(SMALL + "spool: {path: /b}") == ["c.yaml:3 spool: given twice (first on line 1)"]
+    text = SMALL + "capture:\n  grace_ms: 1\n  grace_ms: 2\n"
+    assert faults(text) == ["c.yaml:5 capture.grace_ms: given twice (first on line 4)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("spool: [", "c.yaml:1: not YAML: "),
+        ("a: 1\n\tb: 2", "c.yaml:2: not YAML: "),
+        ("a: 1\n---\nb: 2", "c.yaml:2: not YAML: "),
+        ("- a", "c.yaml:1: must be keys and values"),
+        ("just text", "c.yaml:1: must be keys and values"),
+        ("a: &x 1\nb: *x", "c.yaml:1: anchors and aliases"),
+        ("x: " + "[" * 5000, "c.yaml:1: nested too deeply"),
+        (b"a: 1\nb: \xff\xfe", "c.yaml:2: not YAML: "),
+        (b"a: 1\nb: \x00", "c.yaml:2: not YAML: "),
+        ("#" * 300_000, "c.yaml:1: larger than 256 kB"),
+    ],
+)
+def test_what_is_no_configuration_at_all(text: str | bytes, start: str) -> None:
+    [line] = faults(text)
+    assert line.startswith(start)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/recorderd.yaml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    config = load_config("etc/recorderd.yaml")
+    assert config.spool.path == tmp_path / "etc/spool"
+    assert config.where("spool", "path") == "etc/recorderd.yaml:1 spool.path"
+
+
+@pytest.mark.parametrize("name", ["recorderd.yaml", "small.yaml"])
+def test_the_examples_load(name: str) -> None:
+    folder = Path(__file__).parent.parent / "config"
+    assert load_config(folder / name).encryption.recipients
+
+
+WORDS = st.sampled_from(
+    [
+        "spool",
+        "path",
+        "encryption",
+        "recipients",
+        "sync",
+        "remotes",
+        "capture",
+        "interfaces",
+        "auto",
+        "type",
+        "file",
+    ]
+)
+MARKS = st.sampled_from(
+    [":", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "&a", "*a", "'", '"', "!", "|", "<<", "~"]
+)
+
+
+@given(st.lists(WORDS | MARKS | st.text(max_size=3) | st.integers().map(str), max_size=30).map("".join))
+def test_any_text_gives_a_configuration_or_lines_of_faults(text: str) -> None:
+    told = "c.yaml:1:"
+    with contextlib.suppress(ConfigError):
+        try:
+            parse_config(text.encode("utf-8", "surrogatepass"), "c.yaml", BASE)
+        except ConfigError as error:
+            told = str(error)
+            raise
+    assert all(re.match(r"c\.yaml:\d+[ :]", line) for line in told.splitlines())
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_configuration_or_lines_of_faults(data: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"^c\.yaml:\d+[ :]"):
+        parse_config(data, "c.yaml", BASE)
