@@ -64,8 +64,8 @@ def _outbox(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from recorderd.service.capture import open_archive, settings
     from recorderd.service.engine import Engine
+    from recorderd.service.opening import engine_settings, open_archive
     from recorderd.service.replay import replay
 
     for file in arguments.files:
@@ -73,7 +73,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             raise CaptureFileError(f"{file}: no such file")
     config = _config(arguments)
     with open_archive(config) as archive:
-        engine = Engine(archive, settings(config))
+        engine = Engine(archive, engine_settings(config))
         damaged = replay(arguments.files, engine)
         say(
             f"recorderd: {engine.counters['calls']} calls seen, {archive.sealed} recorded"

@@ -1,0 +1,63 @@
+"""Opens what recording needs of a configuration: the spool, its index and keys, with what a crash left behind settled."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from recorderd.calls.outcomes import RESTARTED
+from recorderd.config import Config
+from recorderd.quality.review import Thresholds
+from recorderd.service.archive import SpoolArchive
+from recorderd.service.engine import EngineSettings
+from recorderd.spool.index import Index
+from recorderd.spool.keys import load_recipients
+from recorderd.spool.layout import Spool
+from recorderd.spool.recovery import recover
+from recorderd.spool.signing import HostKey
+
+log = logging.getLogger(__name__)
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """The engine's part of the configuration."""
+    capture = config.capture
+    return EngineSettings(frozenset(capture.sip_ports), capture.grace_ms, capture.pending_s)
+
+
+def thresholds(config: Config) -> Thresholds:
+    """When a track is put forward for review, as configured."""
+    quality = config.quality
+    return Thresholds(
+        silent_dbov=quality.silent_dbov,
+        low_dbov=quality.low_dbov,
+        noise_dbov=quality.noise_dbov,
+        gap_s=quality.gap_s,
+        loss_ratio=quality.loss_ratio,
+    )
+
+
+@contextlib.contextmanager
+def open_archive(config: Config) -> Iterator[SpoolArchive]:
+    """Take the spool for as long as the block runs.
+
+    Raises SpoolError (also where another daemon has it), DiskFull, ConfigError.
+    """
+    recipients = load_recipients(config.encryption.recipients, suite=config.encryption.suite)
+    spool = Spool(config.spool.path).prepare()
+    with spool.lock():
+        host_key = HostKey.load_or_create(config.signing_key)
+        with Index.open(spool) as index:
+            for found in recover(spool, index, host_key):
+                log.warning(
+                    "%s: %s, %d of %d bytes intact, %.1f s",
+                    found.recording,
+                    found.state,
+                    found.intact_bytes,
+                    found.bytes,
+                    found.elapsed_s,
+                )
+            for call in index.calls_interrupted(RESTARTED):
+                log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
+            yield SpoolArchive(
+                spool, index, recipients, host_key, host=config.site.name, thresholds=thresholds(config)
+            )

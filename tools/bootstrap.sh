@@ -1,0 +1,106 @@
+#!/bin/sh
+# Makes a machine ready: installs what is missing, and nothing that is there.
+#
+#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, system (what each needs beyond the others), venv
+#
+# As root on Debian missing programs come from apt; otherwise they are named and the script stops.
+set -eu
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+# The programs of administrators are no part of a user's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=
+
+# need PACKAGE COMMAND...: the apt package PACKAGE is missing if COMMAND fails.
+need() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+program() { command -v "$1"; }
+library() { "$PYTHON" -c "import ctypes; ctypes.CDLL('$1')"; }
+
+needs_of() {
+    case $1 in
+    recorder)
+        need python3 program "$PYTHON"
+        need python3-venv "$PYTHON" -c "import ensurepip, venv"
+        need libopus0 library libopus.so.0
+        ;;
+    run)
+        need baresip program baresip
+        need espeak-ng program espeak-ng
+        need sox program sox
+        need iproute2 program ip
+        ;;
+    test)
+        need sip-tester program sipp
+        need tshark program tshark
+        need tcpdump program tcpdump
+        need ffmpeg program ffmpeg
+        need opus-tools program opusenc
+        need rsyslog program rsyslogd
+        need strace program strace
+        need systemd program systemd-analyze
+        ;;
+    system)
+        need mmdebstrap program mmdebstrap
+        need systemd-container program systemd-nspawn
+        ;;
+    *)
+        echo "bootstrap.sh: unknown: $1" >&2
+        exit 2
+        ;;
+    esac
+}
+
+apt_install() {
+    # What dpkg says of each package is noise; errors are on standard error.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null
+}
+
+install_missing() {
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "Some programs are missing. As root, run:" >&2
+        echo "  apt-get install -y --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    echo "Installing:$missing"
+    # The lists of packages may be absent or old; then the first try fails within a second.
+    # shellcheck disable=SC2086 # names of packages, without spaces
+    apt_install $missing 2>/dev/null && return
+    for attempt in 1 2; do
+        [ "$attempt" = 1 ] || sleep 5
+        # shellcheck disable=SC2086
+        apt-get update -q >/dev/null && apt_install $missing && return
+    done
+    echo "apt-get could not install:$missing" >&2
+    exit 1
+}
+
+make_venv() {
+    if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "$PYTHON is $("$PYTHON" -V); Python 3.11 or newer is needed (make PYTHON=...)" >&2
+        exit 1
+    fi
+    # A venv whose Python is gone, or which was moved, is made anew.
+    if ! .venv/bin/python -c "import sys; sys.exit(sys.prefix != '$PWD/.venv')" 2>/dev/null; then
+        "$PYTHON" -m venv --clear .venv
+    fi
+    echo "Installing recorderd and its Python packages into .venv"
+    pip_install || { sleep 5 && pip_install; }
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+}
+
+for what in "$@"; do
+    [ "$what" = venv ] || needs_of "$what"
+done
+[ -z "$missing" ] || install_missing
+for what in "$@"; do
+    [ "$what" != venv ] || make_venv
+done

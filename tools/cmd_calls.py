@@ -1,0 +1,60 @@
+"""`recorderctl calls`: every call that was seen, and what became of it."""
+
+import argparse
+
+from recorderd.tools.command import Session
+from recorderd.tools.texts import add_filters, clock, since_until
+
+OUTCOMES = ("complete", "partial", "excluded", "unanswered", "missing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the filters."""
+    add_filters(parser)
+    parser.add_argument("--outcome", choices=OUTCOMES)
+
+
+def run(session: Session, arguments: argparse.Namespace) -> int:
+    """List; returns 0."""
+    since, until = since_until(arguments)
+    calls = session.index.calls(
+        since=since,
+        until=until,
+        number=arguments.number,
+        outcome=arguments.outcome,
+        limit=arguments.limit,
+    )
+    if session.json:
+        session.emit(calls)
+    elif not calls:
+        session.say("no calls")
+    else:
+        columns = (
+            "FIRST SEEN",
+            "ANSWERED",
+            "ENDED",
+            "FROM",
+            "TO",
+            "OUTCOME",
+            "REASON",
+            "RECORDING",
+            "CALL-ID",
+        )
+        session.table(
+            columns,
+            [
+                [
+                    clock(call["first_seen"]),
+                    clock(call["answered_at"]),
+                    clock(call["ended_at"]),
+                    call["from"],
+                    call["to"],
+                    call["outcome"] or "in progress",
+                    call["reason"],
+                    call["recording"],
+                    call["call_id"],
+                ]
+                for call in calls
+            ],
+        )
+    return 0

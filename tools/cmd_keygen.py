@@ -1,0 +1,37 @@
+"""`recorderctl keygen`: a private identity, and the public recipient that recordings are sealed to."""
+
+import argparse
+from pathlib import Path
+
+from recorderd.spool.keys import DEFAULT_SUITE, SUITES, generate_identity
+from recorderd.tools.command import Session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the private identity"
+    )
+    parser.add_argument(
+        "--suite", choices=tuple(SUITES), default=DEFAULT_SUITE, help="default: post-quantum hybrid"
+    )
+
+
+def run(session: Session, arguments: argparse.Namespace) -> int:
+    """Generate; returns 0."""
+    path: Path = arguments.output
+    recipient = generate_identity(path, arguments.suite)
+    public = path.with_name(path.name + ".pub")
+    if session.json:
+        session.emit(
+            {
+                "identity": str(path),
+                "recipient": str(public),
+                "id": recipient.id.hex(),
+                "suite": recipient.suite,
+            }
+        )
+    else:
+        session.say(f"{path}      private: opens recordings; keep it off the recording host, and keep a copy")
+        session.say(f"{public}  public: for encryption.recipients; id {recipient.id.hex()}")
+    return 0

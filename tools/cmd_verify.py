@@ -1,0 +1,100 @@
+"""`recorderctl verify`: whether recordings are what was sealed; needs no key, checks more with one.
+
+Exit code 0 when nothing is wrong, 20 when something is; each damaged file is named.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from recorderd.errors import SpoolCorrupt, UsageError
+from recorderd.spool.index import Index
+from recorderd.spool.keys import Identity, load_identities
+from recorderd.spool.verify import IN_PROGRESS, Verdict, host_public, verify
+from recorderd.tools.cli import error_json
+from recorderd.tools.command import Session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("ids", nargs="*", metavar="ID", help="recordings to check")
+    parser.add_argument(
+        "--all", action="store_true", help="every recording that the spool has or should have"
+    )
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a private key: authenticate every record too; may be repeated",
+    )
+    parser.add_argument(
+        "--host-key",
+        type=Path,
+        metavar="FILE",
+        help="the host's public key, from a place that can be trusted",
+    )
+
+
+def run(session: Session, arguments: argparse.Namespace) -> int:
+    """Check; returns 0 or 20."""
+    if bool(arguments.ids) == arguments.all:
+        raise UsageError("verify: give recording ids, or --all")
+    public = host_public(session.spool, arguments.host_key)
+    identities: tuple[Identity, ...] = load_identities(arguments.identity)
+    expected = _expected(session)
+    ids = [session.find(text) for text in arguments.ids] or _all_ids(session, expected)
+    verdicts: list[Verdict] = []
+    with session.progress("verifying", total=len(ids)) as advance:
+        for count, recording_id in enumerate(ids):
+            advance(count, description=recording_id)
+            sha256 = expected.get(recording_id)
+            verdicts.append(verify(session.spool, recording_id, public, identities, expected_sha256=sha256))
+    _tell(session, verdicts)
+    return SpoolCorrupt.exit_code if any(not verdict.ok for verdict in verdicts) else 0
+
+
+def _expected(session: Session) -> dict[str, str | None]:
+    """Hashes that the index has; a broken or missing index is no reason not to check the files."""
+    if not session.spool.index_path.exists():
+        return {}
+    try:
+        index: Index = session.index
+        return {
+            row["id"]: row["sha256"] for row in index.recordings() if row["state"] in ("sealed", "recovered")
+        }
+    except SpoolCorrupt as error:
+        session.stderr.write(f"recorderctl: {error}\n")
+        return {}
+
+
+def _all_ids(session: Session, expected: dict[str, str | None]) -> list[str]:
+    spool = session.spool
+    return sorted({*spool.records(), *spool.manifests(), *spool.parts(), *expected})
+
+
+def _tell(session: Session, verdicts: list[Verdict]) -> None:
+    bad = [verdict for verdict in verdicts if not verdict.ok]
+    summary = f"{len(verdicts)} checked, {len(bad)} damaged"
+    if session.json:
+        answer: dict[str, Any] = {
+            "ok": not bad,
+            "checked": len(verdicts),
+            "damaged": len(bad),
+            "recordings": [verdict.as_json() for verdict in verdicts],
+        }
+        if bad:
+            answer["error"] = error_json(SpoolCorrupt(bad[0].problems[0] if len(bad) == 1 else summary))
+        session.emit(answer)
+        return
+    for verdict in verdicts:
+        if verdict.ok and (len(verdicts) <= 20 or verdict.status != "complete"):
+            depth = " (every record authenticated)" if verdict.with_key else ""
+            word = "in progress" if verdict.status == IN_PROGRESS else f"{verdict.state}, {verdict.status}"
+            session.say(f"{verdict.recording}  ok  {word}{depth}")
+        for problem in verdict.problems:
+            session.stderr.write(f"recorderctl: {problem}\n")
+    session.say(summary)
+    if bad:
+        session.stderr.write(f"  hint: {SpoolCorrupt.hint}\n")

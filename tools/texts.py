@@ -1,0 +1,82 @@
+"""How times, lengths and states are shown to people, and the filters that several commands share."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from recorderd.errors import UsageError
+
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?")
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """The filters by time, number and count."""
+    parser.add_argument(
+        "--since", metavar="TIME", help="from this time on (UTC, like 2026-11-21 or 2026-11-21T20:05)"
+    )
+    parser.add_argument("--until", metavar="TIME", help="before this time (UTC)")
+    parser.add_argument("--number", metavar="TEXT", help="only where the caller or the callee contains this")
+    parser.add_argument("--limit", type=_count, metavar="N", help="only the newest N")
+
+
+def since_until(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
+    """The two times as the index compares them. Raises UsageError."""
+    return _time(arguments.since), _time(arguments.until)
+
+
+def clock(time: str | None) -> str | None:
+    """An RFC 3339 time in UTC, to the second."""
+    return None if time is None else time[:19].replace("T", " ")
+
+
+def duration(seconds: float | None) -> str | None:
+    """``0:01:05``."""
+    if seconds is None:
+        return None
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def size(count: int | None) -> str | None:
+    """``1.2 MB``."""
+    if count is None:
+        return None
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def sync_word(states: Sequence[dict[str, Any]]) -> str | None:
+    """``verified`` when every remote has it, otherwise what is missing where."""
+    if not states:
+        return None
+    missing = [f"{state['remote']}: {state['state']}" for state in states if state["state"] != "verified"]
+    return "; ".join(missing) if missing else "verified"
+
+
+def _time(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if _ISO.fullmatch(text) is None:
+        raise UsageError(f"{text!r} is not a time like 2026-11-21 or 2026-11-21T20:05:00")
+    try:
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time") from None
+    # Without the Z, so that it sorts before every fraction of its second.
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _count(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count")
+    return count
