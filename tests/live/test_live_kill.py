@@ -1,0 +1,80 @@
+"""SIGKILL in mid-call: what was recorded until 2 s before it is kept, and nothing else changes."""
+
+import hashlib
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.live.audio import read_wav
+from tests.live.daemon import Daemon, Installation
+from tests.live.process import until
+from tests.live.sipp import sipp_call
+
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+
+AT_RISK_S = 2.0
+
+
+def fingerprints(spool: Path) -> dict[str, str]:
+    """The finished files of a spool."""
+    files = [path for path in (spool / "recordings").rglob("*") if path.suffix in (".rec", ".json")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_killed_capture_loses_two_seconds_at_most(installation: Installation, tmp_path: Path) -> None:
+    with Daemon(installation, "capture") as daemon:
+        with sipp_call(tmp_path, sip_port=installation.sip_port, name="before", talk_s=1.5) as earlier:
+            earlier.wait(30)
+        before = installation.until_sealed(earlier.call_id)
+        kept = fingerprints(installation.spool)
+        with sipp_call(tmp_path, sip_port=installation.sip_port, name="killed") as call:
+            until(lambda: installation.recording(call.call_id) is not None, "the call in the list", 10)
+            running = installation.recording(call.call_id)
+            assert running is not None
+            assert running["state"] == "recording"
+            started = datetime.fromisoformat(running["started_at"]).timestamp()
+            until(lambda: time.time() > started + 4.5, "some seconds of the call", 10)
+            killed = time.time()
+            daemon.kill()
+            call.wait(30)
+
+    with Daemon(installation, "capture"):
+        until(
+            lambda: (installation.recording(call.call_id) or {}).get("state") == "recovered", "recovery", 20
+        )
+        row = installation.recording(call.call_id)
+        assert row is not None
+        others = [found for found in installation.recordings() if found["id"] != row["id"]]
+    assert others == [before]
+    assert {name: kept[name] for name in kept} == {
+        name: digest for name, digest in fingerprints(installation.spool).items() if name in kept
+    }
+    assert not list(installation.spool.rglob("*.part"))
+
+    began = datetime.fromisoformat(row["started_at"]).timestamp()
+    tracks = installation.export_tracks(row["id"], "recovered")
+    assert set(tracks) == {"caller", "callee"}
+    for label, path in tracks.items():
+        heard, rate = read_wav(path)
+        end = began + len(heard) / rate
+        assert killed - AT_RISK_S <= end <= killed + 0.1, f"{label} ends {killed - end:.2f} s before the kill"
+        assert np.count_nonzero(heard) > 0.5 * len(heard)
+    calls = {found["call_id"]: found for found in installation.control("calls", spool=installation.spool)}
+    assert calls[call.call_id]["recording"] == row["id"]
+    installation.control("verify", "--all", spool=installation.spool)
+
+
+def test_run_starts_a_killed_capture_again(installation: Installation, tmp_path: Path) -> None:
+    """After a kill of the capturing process alone, `run` goes on by itself and records the next call."""
+    with Daemon(installation) as daemon:
+        children = Path(f"/proc/{daemon.program.pid}/task/{daemon.program.pid}/children").read_text().split()
+        lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        (capture,) = [pid for pid, line in lines.items() if b"\0capture\0" in line]
+        daemon.kill_child(capture)
+        daemon.until_ready()
+        with sipp_call(tmp_path, sip_port=installation.sip_port, talk_s=1.5) as call:
+            call.wait(30)
+        assert installation.until_sealed(call.call_id)["tracks"]

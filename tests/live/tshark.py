@@ -1,0 +1,69 @@
+"""What Wireshark makes of a capture file: the independent opinion that tests compare with."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.simulators.encapsulation import Address
+
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class RtpStream:
+    """A line of ``tshark -z rtp,streams``. ``packets`` counts duplicates too; ``lost`` is what is missing
+    between the lowest and the highest sequence number."""
+
+    source: Address
+    destination: Address
+    ssrc: int
+    payload: str
+    packets: int
+    lost: int
+
+
+def tshark(path: Path, *arguments: str) -> str:
+    """Run tshark on a file with all checksums checked; its standard output."""
+    command = [
+        "tshark",
+        "-n",
+        "-r",
+        str(path),
+        "-o",
+        "ip.check_checksum:TRUE",
+        "-o",
+        "udp.check_checksum:TRUE",
+    ]
+    command += ["--enable-heuristic", "rtp_udp", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout
+
+
+def tshark_fields(path: Path, display_filter: str, *fields: str) -> list[list[str]]:
+    """The values of fields for each packet that passes a display filter."""
+    chosen = [part for field in fields for part in ("-e", field)]
+    text = tshark(path, "-Y", display_filter, "-T", "fields", *chosen)
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def tshark_rtp_streams(path: Path) -> list[RtpStream]:
+    """The RTP streams in a file, in the order in which they begin.
+
+    Columns: start, end, source and port, destination and port, SSRC, payload, packets, "lost (percent)",
+    deltas. The payload may hold blanks or several names, so the columns after it are found from ``(``.
+    """
+    streams = []
+    for line in tshark(path, "-q", "-z", "rtp,streams").splitlines():
+        before, bracket, _ = line.partition("(")
+        words = before.split()
+        if not bracket or len(words) < 10 or not words[6].startswith("0x"):
+            continue
+        source, destination = Address(words[2], int(words[3])), Address(words[4], int(words[5]))
+        payload, packets, lost = " ".join(words[7:-2]), int(words[-2]), int(words[-1])
+        streams.append(RtpStream(source, destination, int(words[6], 16), payload, packets, lost))
+    return streams
+
+
+def tshark_complaints(path: Path) -> list[str]:
+    """Everything that Wireshark finds wrong: errors, bad checksums and malformed packets."""
+    text = tshark(path, "-q", "-z", "expert,warn")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("=")]

@@ -1,0 +1,1 @@
+"""Simulators of what surrounds the recorder: a PBX that talks SIP and RTP into capture files."""

@@ -1,0 +1,1 @@
+"""The installed product on a real systemd: `make test-system`."""

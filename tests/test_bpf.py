@@ -1,0 +1,195 @@
+"""The kernel filters, run by a small interpreter: they let through what the dissector uses, each packet to one ring."""
+
+import random
+
+import pytest
+
+from recorderd.capture.bpf import SNAPLEN, Instruction, media_filter, signalling_filter
+from recorderd.wire.dissect import OUTCOMES, Dissector
+from recorderd.wire.frames import LinkType
+from tests.capture_builder import (
+    as_frames,
+    authentication,
+    datagram,
+    destination_options,
+    fragments,
+    framed,
+    hop_by_hop,
+    ipv4,
+    ipv6,
+    routing,
+    rtp,
+    udp,
+)
+
+V4 = ("10.1.2.3", "192.168.77.9")
+V6 = ("2001:db8::1:2", "fe80::9")
+PORTS = frozenset({5060, 5080})
+SIP = b"OPTIONS sip:a@b SIP/2.0\r\n\r\n"
+LINKS = (LinkType.ETHERNET, LinkType.RAW)
+
+
+def run(program: tuple[Instruction, ...], packet: bytes) -> int:
+    """What a classic BPF program returns for a packet (the kernel's Documentation/networking/filter.rst)."""
+    a = x = at = 0
+    for _ in range(len(program)):
+        code, if_true, if_false, operand = program[at]
+        at += 1
+        if code in (0x28, 0x30, 0x48, 0x50):  # ldh, ldb; absolute, indexed
+            place = operand + (x if code & 0x40 else 0)
+            size = 2 if code & 0x18 == 0x08 else 1
+            if place + size > len(packet):
+                return 0
+            a = int.from_bytes(packet[place : place + size], "big")
+        elif code == 0x01:
+            x = operand
+        elif code == 0x54:
+            a &= operand
+        elif code == 0x64:
+            a = a << operand & 0xFFFFFFFF
+        elif code == 0x04:
+            a = a + operand & 0xFFFFFFFF
+        elif code == 0x0C:
+            a = a + x & 0xFFFFFFFF
+        elif code == 0x07:
+            x = a
+        elif code == 0x87:
+            a = x
+        elif code == 0x05:
+            at += operand
+        elif code == 0x15:
+            at += if_true if a == operand else if_false
+        elif code == 0x45:
+            at += if_true if a & operand else if_false
+        elif code == 0x06:
+            return operand
+        else:
+            raise AssertionError(f"instruction {code:#x} is not one that the filters use")
+    raise AssertionError("the program does not end")
+
+
+def verdict(packet: bytes, link: LinkType = LinkType.ETHERNET) -> str:
+    media = run(media_filter(link), packet)
+    signalling = run(signalling_filter(PORTS, link), packet)
+    assert {media, signalling} <= {0, SNAPLEN}
+    assert not (media and signalling)
+    return "media" if media else "signalling" if signalling else "nobody"
+
+
+BODIES = {
+    "RTP": (rtp(), 4000, "media"),
+    "RTP on a SIP port": (rtp(), 5060, "media"),
+    "RTCP": (b"\x80\xc8\0\x06" + bytes(24), 4000, "media"),
+    "all of version 2": (b"\xbf", 4000, "media"),
+    "version 1": (b"\x40" * 20, 4000, "nobody"),
+    "version 3": (b"\xc0" * 20, 4000, "nobody"),
+    "SIP": (SIP, 5060, "signalling"),
+    "SIP on the second port": (SIP, 5080, "signalling"),
+    "SIP elsewhere": (SIP, 4000, "nobody"),
+    "keep-alive": (b"\r\n\r\n", 5060, "signalling"),
+    "empty": (b"", 5060, "nobody"),
+    "empty elsewhere": (b"", 4000, "nobody"),
+}
+TAGS = {"no tag": (), "one tag": (0x8100,), "two tags": (0x88A8, 0x8100), "old outer tag": (0x9100, 0x8100)}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("tags", TAGS)
+@pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])
+def test_on_ethernet(hosts: tuple[str, str], tags: str, name: str) -> None:
+    body, port, ring = BODIES[name]
+    for source, destination in ((port, 9), (9, port)):
+        packet = datagram(hosts[0], source, hosts[1], destination, body)
+        assert verdict(framed(packet, LinkType.ETHERNET, vlans=TAGS[tags])) == ring
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])
+def test_on_raw_ip(hosts: tuple[str, str], name: str) -> None:
+    body, port, ring = BODIES[name]
+    assert verdict(datagram(hosts[0], port, hosts[1], 9, body), LinkType.RAW) == ring
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+def test_options_of_ipv4(link: LinkType) -> None:
+    for words in range(11):
+        for body, ring in ((rtp(), "media"), (SIP, "signalling")):
+            packet = ipv4(*V4, udp(*V4, 5060, 9, body), options=b"\1" * 4 * words)
+            assert verdict(framed(packet, link), link) == ring
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+@pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])
+def test_fragments_are_for_signalling_whatever_they_hold(hosts: tuple[str, str], link: LinkType) -> None:
+    for body in (SIP * 20, rtp(payload=bytes(600))):
+        for piece in fragments(datagram(hosts[0], 5060, hosts[1], 4000, body), 80):
+            assert verdict(framed(piece, link), link) == "signalling"
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+def test_extension_headers_of_ipv6_are_for_signalling(link: LinkType) -> None:
+    for header in (hop_by_hop(), destination_options(), routing()):
+        packet = ipv6(*V6, udp(*V6, 4000, 6000, rtp()), extensions=[header])
+        assert verdict(framed(packet, link), link) == "signalling"
+    packet = ipv6(*V6, udp(*V6, 4000, 6000, rtp()), extensions=[authentication()])
+    assert verdict(framed(packet, link), link) == "nobody"
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+def test_what_is_for_nobody(link: LinkType) -> None:
+    tcp = ipv4(*V4, bytes([0x13, 0xC4]) * 10, protocol=6)
+    for packet in (tcp, ipv6(*V6, bytes(40), last=6), ipv6(*V6, bytes(8), last=58), bytes(60)):
+        assert verdict(framed(packet, link), link) == "nobody"
+    three_tags = framed(datagram(*(V4[0], 1, V4[1], 2), rtp()), LinkType.ETHERNET, vlans=(0x8100,) * 3)
+    assert verdict(three_tags) == "nobody"
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+def test_every_prefix_of_a_packet_ends(link: LinkType) -> None:
+    for packet in (datagram(V4[0], 5060, V4[1], 1, SIP), datagram(V6[0], 1, V6[1], 5060, rtp())):
+        frame = framed(packet, link)
+        verdicts = [verdict(frame[:size], link) for size in range(len(frame) + 1)]
+        assert verdicts[0] == "nobody"
+        assert verdicts[-1] != "nobody"
+
+
+def test_what_the_dissector_uses_is_let_through_to_one_ring() -> None:
+    """Damaged packets of all shapes: media and SIP that the dissector finds were admitted, each by one filter."""
+    generator = random.Random(1)
+    seeds = [
+        *(ipv4(*V4, udp(*V4, port, 4000, body)) for body, port, _ in BODIES.values()),
+        *(ipv6(*V6, udp(*V6, 4000, port, body)) for body, port, _ in BODIES.values()),
+        *fragments(datagram(V4[0], 5060, V4[1], 1, SIP * 9), 80),
+        *fragments(datagram(V6[0], 5060, V6[1], 1, SIP * 9), 80),
+        ipv6(*V6, udp(*V6, 4000, 6000, rtp()), extensions=[hop_by_hop(), destination_options()]),
+    ]
+    for _ in range(4000):
+        link = generator.choice(LINKS)
+        tags = generator.choice(list(TAGS.values())) if link == LinkType.ETHERNET else ()
+        frame = bytearray(framed(generator.choice(seeds), link, vlans=tags))
+        for _ in range(generator.randrange(3)):
+            frame[generator.randrange(len(frame))] = generator.randrange(256)
+        dissector = Dissector(PORTS)
+        dissector.feed(as_frames([bytes(frame)], link))
+        outcome = next(name for name in OUTCOMES if dissector.counters[name])
+        ring = verdict(bytes(frame), link)
+        if outcome in ("media", "rtcp", "rtp_invalid"):
+            assert ring in ("media", "signalling")
+        elif outcome in ("signalling", "fragments"):
+            assert ring == "signalling"
+        elif outcome in ("not_ip", "not_udp"):
+            assert ring != "media"
+
+
+def test_many_ports() -> None:
+    ports = range(10_000, 10_600)
+    program = signalling_filter(ports)
+    assert len(program) <= 4096, "the kernel takes no longer program"
+    for port in (10_000, 10_599):
+        assert run(program, framed(datagram(V4[0], port, V4[1], 1, SIP), LinkType.ETHERNET)) == SNAPLEN
+    assert run(program, framed(datagram(V4[0], 10_600, V4[1], 1, SIP), LinkType.ETHERNET)) == 0
+
+
+def test_no_ports() -> None:
+    program = signalling_filter(())
+    assert run(program, framed(datagram(V4[0], 5060, V4[1], 5060, SIP), LinkType.ETHERNET)) == 0
