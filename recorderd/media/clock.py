@@ -70,15 +70,17 @@ class StreamClock:
 
     def unwrap(self, seq: NDArray[np.int64], timestamp: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Timestamps of packets sorted by number, on 64 bits; shape (n,)."""
-        raw = timestamp.astype(np.int64)
+        first = int(timestamp[0])
         if self._last_seq < 0:
-            self._last_raw, self._timestamp = int(raw[0]), int(raw[0]) + (1 << 32)
-        steps = np.empty(len(raw), np.int64)
-        steps[0] = raw[0] - self._last_raw
-        np.subtract(raw[1:], raw[:-1], out=steps[1:])
-        full = self._timestamp + np.cumsum(steps.astype(np.int32), dtype=np.int64)
+            self._last_raw, self._timestamp = first, first + (1 << 32)
+        # Unsigned differences wrap as the timestamps do; read as signed they are the steps, forward or back.
+        steps = np.empty(len(timestamp), np.int32)
+        steps[0] = (first - self._last_raw + (1 << 31)) % (1 << 32) - (1 << 31)
+        np.subtract(timestamp[1:], timestamp[:-1], out=steps[1:].view(np.uint32))
+        full = np.cumsum(steps, dtype=np.int64)
+        full += self._timestamp
         if int(seq[-1]) > self._last_seq:
-            self._last_seq, self._last_raw, self._timestamp = int(seq[-1]), int(raw[-1]), int(full[-1])
+            self._last_seq, self._last_raw, self._timestamp = int(seq[-1]), int(timestamp[-1]), int(full[-1])
         return full
 
     def follow(
@@ -91,14 +93,12 @@ class StreamClock:
         """Take in audio packets of one clock rate, sorted by number, timestamps unwrapped."""
         skew = time_us - timestamp * (1e6 / clock_rate)
         run = self.runs[-1] if self.runs else None
-        if (
-            run is not None
-            and run.clock_rate == clock_rate
-            and abs(skew[0] - run.last_skew_us) <= LEAP_US
-            and (len(skew) == 1 or float(np.abs(np.diff(skew)).max()) <= LEAP_US)
-        ):
-            self._extend(run, skew, time_us)
-            return
+        if run is not None and run.clock_rate == clock_rate:
+            # Nearly always: all skews lie together, so none can leap.
+            least = min(float(skew.min()), run.last_skew_us)
+            if max(float(skew.max()), run.last_skew_us) - least <= LEAP_US:
+                self._extend(run, skew, time_us)
+                return
         leaps = np.flatnonzero(np.abs(np.diff(skew)) > LEAP_US) + 1
         edges = [0, *leaps.tolist(), len(skew)]
         for first, last in pairwise(edges):
@@ -123,8 +123,7 @@ class StreamClock:
     def _extend(run: Run, skew: NDArray[np.float64], time_us: NDArray[np.int64]) -> None:
         if run.lasts_us < SETTLE_US:
             near = skew[time_us < run.start_us + SETTLE_US]
-            if len(near):
-                run.least_skew_us = min(run.least_skew_us, float(near.min()))
+            run.least_skew_us = min(run.least_skew_us, float(near.min(initial=np.inf)))
         run.lasts_us = max(run.lasts_us, float(time_us[-1]) - run.start_us)
         run.last_skew_us = float(skew[-1])
 

@@ -75,12 +75,12 @@ class Lane:
         self._cache = None
         full = self._clock.unwrap(seq, timestamp)
         self._find_breaks(seq, full, payload_type, payload)
-        behind = seq <= self._last_seq
-        late = bool(behind[0])
-        if not late and (payload_type == payload_type[0]).all():
-            self._follow_type(int(payload_type[0]), seq, full, time_us)
+        one_type = int(payload_type[0])
+        if int(seq[0]) > self._last_seq and (payload_type == one_type).all():
+            self._follow_type(one_type, seq, full, time_us)
         else:
-            keep = np.flatnonzero(~behind)
+            # Packets that come too late tell nothing of the clock.
+            keep = np.flatnonzero(seq > self._last_seq)
             edges = np.flatnonzero(np.diff(payload_type[keep])) + 1
             for part in np.split(keep, edges):
                 if len(part):
@@ -104,7 +104,10 @@ class Lane:
         payload_type: NDArray[np.uint8],
         payload: Callable[[int], bytes],
     ) -> None:
-        steps = np.diff(seq, prepend=seq[0] - 1 if self._last_seq < 0 else self._last_seq)
+        before = int(seq[0]) - 1 if self._last_seq < 0 else self._last_seq
+        if int(seq[-1]) - before == len(seq) and int(seq[0]) > before:
+            return  # numbers ascend, so with as many as there should be none is missing
+        steps = np.diff(seq, prepend=before)
         for at in np.flatnonzero(steps > 1).tolist():
             count, due, usual = int(steps[at]) - 1, self._due, self._step
             if at:
