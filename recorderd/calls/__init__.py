@@ -1,0 +1,1 @@
+"""Dialogs to calls, sides and outcomes: pure, table-driven."""

@@ -32,7 +32,7 @@ class Call:
         from_user: the user part of the caller's address, its host where there is none; likewise `to_user`.
         joined: the call was already in progress when its first message was seen, so who called whom is a
             guess.
-        expectations: where each side receives at this moment, by (side, endpoint); empty when the call is over.
+        expectations: where each side receives now, by (side, endpoint); empty when the call is over.
         encrypted: SRTP was agreed on, or offered and never answered.
         holding: the sides that hold the call at this moment.
         holds: all holds, in order of their start.

@@ -84,7 +84,7 @@ class Timers:
         self._armed[state].pop(key, None)
 
     def due(self) -> Iterator[tuple[str, State]]:
-        """The calls that stayed too long; each must be armed anew or disarmed before the next is asked for."""
+        """The calls that stayed too long; arm or disarm each before the next is asked for."""
         for state, armed in self._armed.items():
             while armed:
                 key, since = next(iter(armed.items()))

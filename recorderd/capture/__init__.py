@@ -1,0 +1,1 @@
+"""Where packets come from: the rings on interfaces, and capture files."""

@@ -38,8 +38,7 @@ def capture(config: Config) -> int:
                 service.notifier.alive()
 
         each_round()
-        names = dict.fromkeys(ring.interface for ring in tap.rings)
-        service.ready(f"recording calls on {', '.join(names)}")
+        service.ready(f"recording calls on {', '.join(tap.interfaces)}")
         tap.run(engine, service.stopping, each_round)
         service.notifier.stopping("sealing the calls in progress")
         engine.finish("recorder stopped")

@@ -4,15 +4,20 @@ import logging
 import select
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from recorderd.capture.packet_socket import Condition
 from recorderd.capture.ring import Ring
 from recorderd.config import Config
 from recorderd.errors import CaptureError
 from recorderd.service.engine import Engine
 
 log = logging.getLogger(__name__)
+
+Kind = Literal["media", "signalling"]
+KINDS: Final[tuple[Kind, Kind]] = ("signalling", "media")
 
 SETTLE_NS: Final = 20_000_000
 """A packet is stamped before it stands in the ring; windows close this much later than the clock says."""
@@ -21,6 +26,9 @@ BATCH_S: Final = 0.02
 """Under load, packets are let gather for this long: one large batch costs less than many small ones."""
 
 IDLE_S: Final = 0.2
+LOOK_S: Final = 1.0
+"""How often the interfaces are looked after."""
+
 TAKE: Final = 16_384
 
 
@@ -41,67 +49,122 @@ def _is_up(link: Path) -> bool:
         return False
 
 
+@dataclass(slots=True)
+class _Opened:
+    """One ring, and what is known of its interface."""
+
+    interface: str
+    kind: Kind
+    ring: Ring | None
+    condition: Condition = Condition.UP
+    packets: int = 0
+    drops: int = 0
+
+
 class Tap:
     """All rings of a daemon."""
 
     def __init__(self, config: Config) -> None:
         """Open the rings. Raises CaptureError for an interface that cannot be tapped."""
-        capture = config.capture
-        ports = frozenset(capture.sip_ports)
-        self.rings: list[Ring] = []
+        self._config = config.capture
+        self._taps: list[_Opened] = []
+        self._looked = 0.0
         try:
             for name in interfaces(config):
-                for kind, frame_bytes, ring_mb in (
-                    ("signalling", capture.signalling_frame_bytes, capture.signalling_ring_mb),
-                    ("media", capture.media_frame_bytes, capture.media_ring_mb),
-                ):
-                    ring = Ring(name, kind, sip_ports=ports, frame_bytes=frame_bytes, ring_mb=ring_mb)
-                    self.rings.append(ring)
+                for kind in KINDS:
+                    self._taps.append(_Opened(name, kind, self._open(name, kind)))
         except CaptureError:
             self.close()
             raise
-        self._drops = [0] * len(self.rings)
+
+    def _open(self, interface: str, kind: Kind) -> Ring:
+        capture = self._config
+        signalling = kind == "signalling"
+        return Ring(
+            interface,
+            kind,
+            sip_ports=frozenset(capture.sip_ports),
+            frame_bytes=capture.signalling_frame_bytes if signalling else capture.media_frame_bytes,
+            ring_mb=capture.signalling_ring_mb if signalling else capture.media_ring_mb,
+        )
+
+    @property
+    def interfaces(self) -> list[str]:
+        """The interfaces that are tapped."""
+        return list(dict.fromkeys(tap.interface for tap in self._taps))
 
     def close(self) -> None:
         """Give the rings back to the kernel."""
-        for ring in self.rings:
-            ring.close()
+        for tap in self._taps:
+            if tap.ring is not None:
+                tap.ring.close()
 
     def run(self, engine: Engine, stopping: Callable[[], bool], each_round: Callable[[], None]) -> None:
         """Feed the engine until ``stopping()``; ``each_round`` is called a few times a second at least."""
-        poll = select.poll()
-        for ring in self.rings:
-            poll.register(ring.fileno(), select.POLLIN)
         while not stopping():
             now = time.time_ns()
             busy = self._drain(engine)
             engine.advance(now - SETTLE_NS)
             each_round()
+            self._look_after()
             if busy:
                 time.sleep(BATCH_S)
             else:
-                poll.poll(IDLE_S * 1000)
+                self._wait()
         self._drain(engine)
+
+    def _wait(self) -> None:
+        """Until a packet arrives. Interfaces that are not up report errors without end: they are left out."""
+        poll = select.poll()
+        for tap in self._taps:
+            if tap.ring is not None and tap.condition is Condition.UP:
+                poll.register(tap.ring.fileno(), select.POLLIN)
+        poll.poll(IDLE_S * 1000)
 
     def _drain(self, engine: Engine) -> bool:
         busy = False
-        for position, ring in enumerate(self.rings):
-            while (frames := ring.take(TAKE)) is not None:
+        for tap in self._taps:
+            if tap.ring is None:
+                continue
+            while (frames := tap.ring.take(TAKE)) is not None:
                 busy = True
                 engine.feed(frames)
-            _, drops = ring.statistics()
-            if drops > self._drops[position]:
-                engine.dropped(drops - self._drops[position])
-                log.warning(
-                    "%s: the kernel dropped %d packets", ring.interface, drops - self._drops[position]
-                )
-                self._drops[position] = drops
+            tap.packets, drops = tap.ring.statistics()
+            if drops > tap.drops:
+                engine.dropped(drops - tap.drops)
+                log.warning("%s: the kernel dropped %d packets", tap.interface, drops - tap.drops)
+                tap.drops = drops
         return busy
+
+    def _look_after(self) -> None:
+        """Notice interfaces that went down, came up, or were removed and made anew."""
+        if (now := time.monotonic()) - self._looked < LOOK_S:
+            return
+        self._looked = now
+        for tap in self._taps:
+            before = tap.condition
+            if tap.ring is not None:
+                tap.condition = tap.ring.condition()
+                if tap.condition is Condition.GONE:
+                    tap.ring.close()
+                    tap.ring = None
+            elif (Path("/sys/class/net") / tap.interface).exists():
+                try:
+                    tap.ring, tap.condition, tap.drops = self._open(tap.interface, tap.kind), Condition.UP, 0
+                except CaptureError as error:
+                    log.warning("%s", error)
+            if tap.condition is not before:
+                log.warning("%s: interface is %s", tap.interface, tap.condition.value)
 
     def status(self) -> list[dict[str, Any]]:
         """Packets and drops of each ring, for the control socket."""
-        out = []
-        for ring in self.rings:
-            packets, drops = ring.statistics()
-            out.append({"interface": ring.interface, "kind": ring.kind, "packets": packets, "drops": drops})
-        return out
+        return [
+            {
+                "interface": tap.interface,
+                "kind": tap.kind,
+                "state": tap.condition.value,
+                "packets": tap.packets,
+                "drops": tap.drops,
+            }
+            for tap in self._taps
+        ]

@@ -1,0 +1,65 @@
+# The two commands: `make run` sets up and records, `make test` sets up and tests. `make help` lists all.
+SHELL := /bin/sh
+PYTHON ?= python3
+PY := .venv/bin/python
+MADE := .venv/.made
+
+# Where `make install` puts things. DESTDIR stands before each path and is no part of it.
+DESTDIR ?=
+PREFIX ?= /opt/recorderd
+SYSCONFDIR ?= /etc/recorderd
+BINDIR ?= /usr/local/bin
+LIBDIR ?= /usr/local/lib
+# The services run without a home folder, so a Python from one (pyenv) will not do.
+SYSTEM_PYTHON ?= /usr/bin/python3
+
+export PYTHON
+
+.PHONY: help setup run test lint format bench fuzz test-system install clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' Makefile | expand -t 16
+
+# Quick when nothing is missing: the programs are looked for each time, the venv is made anew when its inputs change.
+setup: needs-recorder $(MADE) ## make .venv with both commands; install what the recorder needs
+
+needs-%:
+	@tools/bootstrap.sh $(subst -, ,$*)
+
+$(MADE): setup.cfg pyproject.toml tools/bootstrap.sh | needs-recorder
+	@tools/bootstrap.sh venv
+	@touch $@
+
+run: needs-recorder-run $(MADE) ## set up, record a real call, go on recording (ONCE=1: stop after the call)
+	@$(PY) -m recorderd.tools.first_run $(if $(ONCE),--once)
+
+test: needs-recorder-run-test $(MADE) lint ## set up, lint, and pass all tests
+	$(PY) -m pytest -n 2 --dist loadgroup
+
+lint: setup ## ruff, mypy and the import rules
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports --no-logo
+
+format: setup ## put every file into ruff's form
+	$(PY) -m ruff format .
+
+bench: setup ## print call-seconds recorded per CPU-second
+	@$(PY) -m tests.bench $(BENCH)
+
+fuzz: setup ## the tests of the parsers alone, with 100 times their inputs
+	$(PY) -m pytest --fuzz -n 2
+
+test-system: needs-recorder-test-system $(MADE) ## boot a Debian with the installed units and record in it (minutes, root)
+	$(PY) -m pytest -s tests/system/boot.py
+
+install: ## install under /opt/recorderd with its systemd units (root)
+	@tools/install.sh "$(DESTDIR)" "$(PREFIX)" "$(SYSCONFDIR)" "$(BINDIR)" "$(LIBDIR)" "$(SYSTEM_PYTHON)"
+
+clean: ## remove what was built, keep .venv
+	rm -rf build dist var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf .venv recorderd.egg-info

@@ -1,0 +1,176 @@
+"""The kernel filters of the two rings: classic BPF programs, assembled here.
+
+Together they let through what the dissector can use and nothing twice: whatever a ring is not there for costs
+no copy. *Media* is every UDP datagram whose payload begins like RTP or RTCP (version 2). *Signalling* is
+every other datagram of a SIP port, and all that has to be looked at more closely than a filter can:
+fragments, of which only the first has ports, and IPv6 packets with extension headers.
+
+A load beyond the end of the packet ends a program with 0, "drop" (the kernel's
+Documentation/networking/filter.rst).
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from recorderd.wire.frames import LinkType
+from recorderd.wire.link import IPV4, IPV6, VLAN_TAGS
+
+SNAPLEN = 0x40000
+UDP = 17
+EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop, routing, fragment, destination options
+
+# Instructions by their assembler names: A is the accumulator, X the index register.
+LOAD_HALF, LOAD_BYTE = 0x28, 0x30  # ldh [k], ldb [k]
+LOAD_HALF_X, LOAD_BYTE_X = 0x48, 0x50  # ldh [x + k], ldb [x + k]
+SET_X = 0x01  # ldx #k
+AND, SHIFT_LEFT, ADD, ADD_X = 0x54, 0x64, 0x04, 0x0C
+X_IS_A, A_IS_X = 0x07, 0x87  # tax, txa
+JUMP, JUMP_EQUAL, JUMP_ANY_BIT = 0x05, 0x15, 0x45  # ja, jeq, jset
+RETURN = 0x06
+
+
+class Instruction(NamedTuple):
+    """One instruction of a classic BPF program: ``struct sock_filter``."""
+
+    code: int
+    if_true: int
+    if_false: int
+    operand: int
+
+
+class _Assembler:
+    """Collects instructions; jumps go to labels that come later, as BPF wants it."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, int, str]] = []
+        self._labels: dict[str, int] = {}
+
+    def do(self, code: int, operand: int = 0) -> None:
+        self._lines.append((code, operand, ""))
+
+    def label(self, name: str) -> None:
+        self._labels[name] = len(self._lines)
+
+    def go(self, label: str) -> None:
+        self._lines.append((JUMP, 0, label))
+
+    def when(self, test: int, operand: int, label: str) -> None:
+        """Jump if the test holds, else go on. Over a jump of its own, which reaches any distance."""
+        self._lines.append((test, operand, "next"))
+        self.go(label)
+
+    def unless(self, test: int, operand: int, label: str) -> None:
+        """Jump if the test does not hold, else go on."""
+        self._lines.append((test, operand, "over"))
+        self.go(label)
+
+    def program(self) -> tuple[Instruction, ...]:
+        made = []
+        for place, (code, operand, target) in enumerate(self._lines):
+            if code == JUMP:
+                made.append(Instruction(code, 0, 0, self._labels[target] - place - 1))
+            else:
+                made.append(Instruction(code, int(target == "over"), int(target == "next"), operand))
+        return tuple(made)
+
+
+def media_filter(link: LinkType = LinkType.ETHERNET) -> tuple[Instruction, ...]:
+    """Unfragmented UDP whose payload begins with version 2, on IPv4 or on IPv6 without extension headers."""
+    program = _Assembler()
+    _find_ip(program, link)
+    program.label("ipv4")
+    program.do(LOAD_HALF_X, 6)
+    program.when(JUMP_ANY_BIT, 0x3FFF, "drop")
+    _to_udp4(program)
+    program.go("udp")
+    program.label("ipv6")
+    program.do(LOAD_BYTE_X, 6)
+    program.unless(JUMP_EQUAL, UDP, "drop")
+    _to_udp6(program)
+    program.label("udp")
+    _payload_is_version2(program)
+    program.when(JUMP_EQUAL, 0x80, "accept")
+    return _ends(program)
+
+
+def signalling_filter(
+    sip_ports: Iterable[int], link: LinkType = LinkType.ETHERNET
+) -> tuple[Instruction, ...]:
+    """UDP of one of the ports whose payload does not begin with version 2; fragments; IPv6 extensions."""
+    ports = sorted(set(sip_ports))
+    program = _Assembler()
+    _find_ip(program, link)
+    program.label("ipv4")
+    program.do(LOAD_HALF_X, 6)
+    program.when(JUMP_ANY_BIT, 0x3FFF, "accept")
+    _to_udp4(program)
+    program.go("udp")
+    program.label("ipv6")
+    program.do(LOAD_BYTE_X, 6)
+    for extension in EXTENSIONS:
+        program.when(JUMP_EQUAL, extension, "accept")
+    program.unless(JUMP_EQUAL, UDP, "drop")
+    _to_udp6(program)
+    program.label("udp")
+    for place in (0, 2):
+        program.do(LOAD_HALF_X, place)
+        for port in ports:
+            program.when(JUMP_EQUAL, port, "sip")
+    program.go("drop")
+    program.label("sip")
+    _payload_is_version2(program)
+    program.unless(JUMP_EQUAL, 0x80, "accept")
+    return _ends(program)
+
+
+def _find_ip(program: _Assembler, link: LinkType) -> None:
+    """X becomes the place of the IP header; goes on at 'ipv4' or 'ipv6'."""
+    if link != LinkType.ETHERNET:
+        program.do(SET_X, 0)
+        program.do(LOAD_BYTE, 0)
+        program.do(AND, 0xF0)
+        program.when(JUMP_EQUAL, 0x60, "ipv6")
+        program.unless(JUMP_EQUAL, 0x40, "drop")
+        return
+    for tags in range(3):
+        program.label(f"after {tags} tags")
+        program.do(SET_X, 14 + 4 * tags)
+        program.do(LOAD_HALF, 12 + 4 * tags)
+        program.when(JUMP_EQUAL, IPV4, "ipv4")
+        program.when(JUMP_EQUAL, IPV6, "ipv6")
+        if tags < 2:
+            for tag in VLAN_TAGS:
+                program.when(JUMP_EQUAL, tag, f"after {tags + 1} tags")
+        program.go("drop")
+
+
+def _to_udp4(program: _Assembler) -> None:
+    """X goes from the IPv4 header to the UDP header, past the options."""
+    program.do(LOAD_BYTE_X, 9)
+    program.unless(JUMP_EQUAL, UDP, "drop")
+    program.do(LOAD_BYTE_X, 0)
+    program.do(AND, 15)
+    program.do(SHIFT_LEFT, 2)
+    program.do(ADD_X)
+    program.do(X_IS_A)
+
+
+def _to_udp6(program: _Assembler) -> None:
+    """X goes from the IPv6 header to the UDP header right behind it."""
+    program.do(A_IS_X)
+    program.do(ADD, 40)
+    program.do(X_IS_A)
+
+
+def _payload_is_version2(program: _Assembler) -> None:
+    """A becomes the two upper bits of the UDP payload's first byte."""
+    program.do(LOAD_BYTE_X, 8)
+    program.do(AND, 0xC0)
+
+
+def _ends(program: _Assembler) -> tuple[Instruction, ...]:
+    program.label("drop")
+    program.do(RETURN, 0)
+    program.label("accept")
+    program.do(RETURN, SNAPLEN)
+    return program.program()

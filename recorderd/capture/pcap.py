@@ -1,0 +1,60 @@
+"""Reading pcap files (draft-ietf-opsawg-pcap): microseconds or nanoseconds, either byte order."""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from recorderd.capture.records import LINK_TYPES, MAX_MATRIX, Shape, as_frames, find_records, heads
+from recorderd.capture.window import Damage, Window
+from recorderd.wire.columns import bounded_slices, column
+from recorderd.wire.frames import Frames
+
+MAGICS = {
+    b"\xa1\xb2\xc3\xd4": (">", 1000),
+    b"\xd4\xc3\xb2\xa1": ("<", 1000),
+    b"\xa1\xb2\x3c\x4d": (">", 1),
+    b"\x4d\x3c\xb2\xa1": ("<", 1),
+}
+"""A file's first bytes: its byte order, and how many nanoseconds its fractions of a second count."""
+
+FILE_HEADER, RECORD_HEADER = 24, 16
+
+
+def read_pcap(window: Window) -> Iterator[Frames]:
+    """The frames of a pcap file, in batches.
+
+    Raises:
+        Damage: after all frames before the damage.
+    """
+    header = window.need(FILE_HEADER, "its header")
+    order, unit_ns = MAGICS[header[:4]]
+    # The upper half tells the length of frame check sequences; the IP packets end before them by themselves.
+    number = struct.unpack(order + "I", header[20:24])[0] & 0xFFFF
+    if number not in LINK_TYPES:
+        raise Damage(f"link type {number} is not supported", 20)
+    window.at += FILE_HEADER
+    # The fields are the fraction of a second, which takes the place of a kind, and the captured length.
+    shape = Shape(struct.Struct(order + "4xII"), length_at=8, length_type=order + "u4", extra=RECORD_HEADER)
+    while True:
+        found = find_records(shape, window)
+        header_of = heads(window.data, found.at, RECORD_HEADER)
+        seconds, fraction, _, wirelen = (column(header_of, at, order + "u4") for at in range(0, 16, 4))
+        time_ns = seconds.astype(np.int64) * 1_000_000_000 + fraction.astype(np.int64) * unit_ns
+        # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
+        holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
+        good = int(holes[0]) if len(holes) else len(found.at)
+        for part in bounded_slices(found.length[:good], MAX_MATRIX):
+            start = found.at[part] + RECORD_HEADER
+            yield as_frames(
+                LINK_TYPES[number], time_ns[part], window.data, start, found.length[part], wirelen[part]
+            )
+        if len(holes):
+            raise Damage("a record of no length", window.position_of(int(found.at[good])))
+        window.at = found.end
+        if found.absurd:
+            raise Damage("a record of an absurd length", window.position)
+        if len(found.at) == 0 and not window.more():
+            if window.end > window.at:
+                raise Damage("the file ends within a record", window.position)
+            return

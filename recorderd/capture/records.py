@@ -1,0 +1,161 @@
+"""Finding the records of a capture file fast: each tells only where the next begins.
+
+A G.711 capture is long runs of records of one size. That the next thousand have the size of this one is
+checked for all at once, in a strided look at their length fields; it is no guess in the end, because each
+record that has the size leads to the next place looked at. Where sizes vary too much for that, a plain loop
+goes on for a while.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.typing import NDArray
+
+from recorderd.capture.window import Window
+from recorderd.wire.columns import column
+from recorderd.wire.frames import Frames, LinkType
+
+MAX_CAPTURED = 262144  # bytes of one frame: the largest snap length that tcpdump and Wireshark accept
+MAX_BATCH = 16384  # records
+MAX_MATRIX = 32 << 20  # bytes of one batch's frames as a matrix
+
+# 12 and 14 are what some BSDs wrote for raw IP before it had a number of its own.
+LINK_TYPES = {int(link): link for link in LinkType} | {12: LinkType.RAW, 14: LinkType.RAW}
+
+LOOK = 32  # records looked at first
+WORTH = 8  # a run shorter than this is no faster than the loop
+PLAIN = 1024  # records that the loop takes at most before another look
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Where a file format's records have what leads to the next one.
+
+    ``fields`` unpacks two numbers from a record's beginning: its kind and its length. The record is ``extra``
+    bytes longer than that length and a multiple of ``align``. ``kinds`` tells which are records (all, when it
+    is empty).
+    """
+
+    fields: struct.Struct
+    length_at: int
+    length_type: str
+    extra: int
+    align: int = 1
+    kinds: frozenset[int] = frozenset()
+    smallest: int = 0
+    largest: int = MAX_CAPTURED
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Whole records that follow each other: where each begins and its length field, and where the last one
+    ends.
+
+    ``stopped`` tells that what comes there is no record, not just more than is in memory; ``absurd`` that it
+    has a length that none can have.
+    """
+
+    at: NDArray[np.int64]
+    length: NDArray[np.int64]
+    end: int
+    stopped: bool = False
+    absurd: bool = False
+
+
+def find_records(shape: Shape, window: Window) -> Found:
+    """The whole records from where the window is, up to a batch."""
+    at, end = window.at, window.end
+    starts: list[NDArray[np.int64]] = []
+    room, patience, reason = MAX_BATCH, 1, ""
+    while room > 0:
+        places, at, reason = _plain(shape, window.raw, at, end, min(room, patience))
+        starts.append(np.array(places, np.int64))
+        room -= len(places)
+        if reason or room == 0:
+            break
+        # The last record leads to this place, and tells what size to look for.
+        size = at - places[-1]
+        run = _run_length(shape, window.data, at, min((end - at) // size, room), size)
+        starts.append(at + size * np.arange(run, dtype=np.int64))
+        at += run * size
+        room -= run
+        patience = 1 if run >= WORTH else min(patience * 4, PLAIN)
+    found = np.concatenate(starts)
+    length = np.diff(found, append=at) - shape.extra
+    return Found(found, length, at, stopped=reason == "kind", absurd=reason == "length")
+
+
+def _plain(shape: Shape, raw: bytearray, at: int, end: int, count: int) -> tuple[list[int], int, str]:
+    """Up to ``count`` records one by one; also where the last one ends, and why there are no more."""
+    unpack, last = shape.fields.unpack_from, end - shape.fields.size
+    kinds, smallest, largest, extra, align = (
+        shape.kinds,
+        shape.smallest,
+        shape.largest,
+        shape.extra,
+        shape.align,
+    )
+    places: list[int] = []
+    reason = ""
+    for _ in range(count):
+        if at > last:
+            reason = "end"
+            break
+        kind, length = unpack(raw, at)
+        if kinds and kind not in kinds:
+            reason = "kind"
+            break
+        if not smallest <= length <= largest or (align > 1 and length % align):
+            reason = "length"
+            break
+        places.append(at)
+        at += length + extra
+    if at > end:  # the last one is not all there
+        at, reason = places.pop(), "end"
+    return places, at, reason
+
+
+def _run_length(shape: Shape, data: NDArray[np.uint8], at: int, whole: int, size: int) -> int:
+    """How many of ``whole`` records from here on have the size (and kind) of the one before."""
+    look = LOOK
+    while True:
+        count = min(look, whole)
+        same = _strided(data, at + shape.length_at, shape.length_type, size, count) == size - shape.extra
+        if shape.kinds:
+            kind = _strided(data, at - size, shape.length_type, size, count + 1)
+            same &= kind[1:] == kind[0]
+        if not same.all():
+            return int(np.argmin(same))
+        if count == whole:
+            return count
+        look *= 8
+
+
+def _strided(data: NDArray[np.uint8], at: int, dtype: str, stride: int, count: int) -> NDArray[np.uint32]:
+    """A number of four bytes at ``at`` and every ``stride`` bytes from there."""
+    words = as_strided(data[at:], (count, 4), (stride, 1), writeable=False)
+    return column(words, 0, dtype)
+
+
+def heads(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
+    """The ``length`` bytes at each place: uint8 (len(at), length), a copy."""
+    rows: NDArray[np.uint8] = sliding_window_view(data, length)[at]
+    return rows
+
+
+def as_frames(
+    link: LinkType,
+    time_ns: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    captured: NDArray[np.int64],
+    wirelen: NDArray[np.uint32],
+) -> Frames:
+    """Frames that begin at ``at`` in the file; none is shorter on the wire than was captured of it."""
+    caplen = captured.astype(np.int32)
+    on_wire = np.minimum(wirelen, np.uint32(0x7FFFFFFF)).astype(np.int32)
+    return Frames(
+        link, time_ns, heads(data, at, max(int(caplen.max()), 1)), caplen, np.maximum(on_wire, caplen)
+    )
