@@ -108,6 +108,8 @@ def assert_exact(recorded: Recorded, truth: CallTruth, side: TrackTruth) -> None
     # Where the track starts may be off by what the least delayed packet was, never by a packet.
     begin = next(iter(np.flatnonzero(got)), 0) - next(iter(np.flatnonzero(expected[first:])), 0)
     assert abs(begin - at) <= 160
-    assert np.array_equal(got[max(begin, 0) :], expected[first:][max(-begin, 0) :][: len(got) - max(begin, 0)])
+    assert np.array_equal(
+        got[max(begin, 0) :], expected[first:][max(-begin, 0) :][: len(got) - max(begin, 0)]
+    )
     assert len(got) - begin >= len(np.trim_zeros(expected[first:], "b"))
     assert row["started_at"] == rfc3339(round(heard.start_us))

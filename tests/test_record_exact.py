@@ -22,7 +22,12 @@ def test_a_minute_of_g711_is_exact(tmp_path, codec):
     for side in (truth.caller, truth.callee):
         assert_exact(recorded, truth, side)
         track = recorded.track(recorded.of(truth), side.side)
-        assert (track["packets"], track["lost"], track["late"], track["duplicates"]) == (side.packets, 0, 0, 0)
+        assert (track["packets"], track["lost"], track["late"], track["duplicates"]) == (
+            side.packets,
+            0,
+            0,
+            0,
+        )
         assert track["codec"] == codec
         assert track["gaps"] == []
     assert recorded.call(truth)["outcome"] == "complete"

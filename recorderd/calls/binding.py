@@ -46,7 +46,6 @@ class _Place:
     """The source that a speaker was last heard from, at one destination."""
 
     source: Endpoint
-    signalled: bool
     heard_ns: int
 
 
@@ -131,7 +130,7 @@ class Expectations:
         places = self._calls[call].places
         held = places.get((speaker, destination))
         taken = held is not None and held.source != source and now - held.heard_ns < HOLDS_NS
-        if taken and not (signalled and held is not None and not held.signalled):
+        if taken and not signalled:
             return False
-        places[speaker, destination] = _Place(source, signalled, now)
+        places[speaker, destination] = _Place(source, now)
         return True

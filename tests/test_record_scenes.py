@@ -1,0 +1,194 @@
+"""Call scenes: each speaker complete and in place, and an outcome that says what happened."""
+
+import numpy as np
+import pytest
+
+from recorderd.service.engine import EngineSettings
+from tests.recorder import assert_exact, record, samples
+from tests.simulators.pbx import PbxSimulator
+from tests.simulators.script import (
+    CallScript,
+    Dtmf,
+    Hold,
+    Move,
+    NewCodec,
+    NewSource,
+    OpusSettings,
+    Pause,
+    Refresh,
+    Stranger,
+)
+
+BOTH = frozenset({"caller", "callee"})
+
+SCENES = {
+    "early media of the callee": CallScript(early=frozenset({"callee"}), ring_s=2),
+    "early media of both, reliable": CallScript(early=BOTH, reliable=True, ring_s=2),
+    "media long before its SDP": CallScript(delayed_offer=True, caller_media_s=-0.8, callee_media_s=-0.5),
+    "delayed offer": CallScript(delayed_offer=True),
+    "digest challenge": CallScript(challenge=True),
+    "retransmissions": CallScript(retransmit=True),
+    "caller behind NAT": CallScript(nat=frozenset({"caller"})),
+    "callee behind NAT": CallScript(nat=frozenset({"callee"})),
+    "callee hangs up": CallScript(hangup_by="callee"),
+    "hold with music": CallScript(happenings=(Hold(2, 3),)),
+    "hold by the callee, inactive": CallScript(happenings=(Hold(2, 3, by="callee", style="inactive"),)),
+    "hold in the old form": CallScript(happenings=(Hold(2, 3, style="zero"),)),
+    "hold by UPDATE": CallScript(happenings=(Hold(2, 3, method="UPDATE"),)),
+    "the caller moves": CallScript(happenings=(Move(4),)),
+    "the callee moves by UPDATE": CallScript(happenings=(Move(4, side="callee", method="UPDATE"),)),
+    "session refresh": CallScript(happenings=(Refresh(3), Refresh(5, side="callee", method="INVITE"))),
+    "silence suppression": CallScript(happenings=(Pause(3, 4), Pause(4, 2, side="callee"))),
+    "a new SSRC": CallScript(happenings=(NewSource(4), NewSource(6, side="callee"))),
+    "a change of law": CallScript(happenings=(NewCodec(4, "pcma"),)),
+    "a stranger's packets": CallScript(happenings=(Stranger(3, 3, toward="callee"), Stranger(4, 3))),
+    "IPv6": CallScript(ip_version=6),
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_scene(tmp_path, name):
+    simulator = PbxSimulator(seed=11)
+    truth = simulator.add(SCENES[name])
+    recorded = record(tmp_path, simulator)
+    row = recorded.of(truth)
+    for side in (truth.caller, truth.callee):
+        assert_exact(recorded, truth, side)
+        track = recorded.track(row, side.side)
+        assert (track["packets"], track["lost"]) == (side.packets, 0)
+    assert [track["label"] for track in row["tracks"]] == ["caller", "callee"]
+    call = recorded.call(truth)
+    assert (call["outcome"], call["reason"]) == ("complete", "")
+    assert len(recorded.rows) == len(recorded.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("linktype", "vlans", "sip_mtu"),
+    [
+        (1, (), 1000),
+        (1, (7,), 65000),
+        (1, (7, 8), 900),
+        (113, (), 65000),
+        (276, (), 65000),
+        (101, (), 700),
+        (0, (), 65000),
+    ],
+)
+def test_wires(tmp_path, linktype, vlans, sip_mtu):
+    simulator = PbxSimulator(
+        seed=12, linktype=linktype, vlans=vlans, sip_mtu=sip_mtu, nanoseconds=linktype != 101
+    )
+    truths = [simulator.add(CallScript(talk_s=3, ip_version=version)) for version in (4, 6)]
+    recorded = record(tmp_path, simulator)
+    for truth in truths:
+        assert_exact(recorded, truth, truth.caller)
+        assert_exact(recorded, truth, truth.callee)
+
+
+def test_a_mirror_that_shows_everything_twice(tmp_path):
+    simulator = PbxSimulator(seed=13, doubles=True)
+    truth = simulator.add(CallScript(talk_s=5))
+    recorded = record(tmp_path, simulator)
+    assert_exact(recorded, truth, truth.caller)
+    track = recorded.track(recorded.of(truth), "caller")
+    assert (track["packets"], track["duplicates"]) == (truth.caller.packets, truth.caller.packets)
+    assert len(recorded.calls) == 1
+
+
+def test_keys_are_events_and_no_sound(tmp_path):
+    simulator = PbxSimulator(seed=14)
+    truth = simulator.add(CallScript(talk_s=8, happenings=(Dtmf(2, "42#"), Dtmf(4, "7", side="callee"))))
+    recorded = record(tmp_path, simulator)
+    assert_exact(recorded, truth, truth.caller)
+    assert_exact(recorded, truth, truth.callee)
+    _, events = recorded.heard(recorded.of(truth))
+    streams = {event["stream"]: event["track"] for event in events if event["event"] == "stream"}
+    tones = [(streams[event["stream"]], event["digit"]) for event in events if event["event"] == "tone"]
+    assert tones == [("caller", "4"), ("caller", "2"), ("caller", "#"), ("callee", "7")]
+
+
+def test_a_strangers_packets_are_counted(tmp_path):
+    simulator = PbxSimulator(seed=15)
+    simulator.add(CallScript(talk_s=8, happenings=(Stranger(2, 2, toward="callee"),)))
+    recorded = record(tmp_path, simulator)
+    assert recorded.engine.expectations.foreign >= 1
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "reason"),
+    [
+        (CallScript(ending="busy"), "unanswered", "rejected 486 Busy Here"),
+        (CallScript(ending="cancel"), "unanswered", "cancelled"),
+        (CallScript(talk_s=3, caller_sends=False), "partial", "no media from caller"),
+        (CallScript(talk_s=3, callee_sends=False), "partial", "no media from callee"),
+        (CallScript(talk_s=3, caller_sends=False, callee_sends=False), "missing", "no media seen"),
+        (CallScript(talk_s=3, ending="open"), "partial", "capture ended"),
+        (CallScript(ending="unanswered"), "unanswered", "capture ended"),
+    ],
+)
+def test_outcomes(tmp_path, script, outcome, reason):
+    simulator = PbxSimulator(seed=16)
+    truth = simulator.add(script)
+    recorded = record(tmp_path, simulator)
+    call = recorded.call(truth)
+    assert (call["outcome"], call["reason"]) == (outcome, reason)
+    assert (call["recording"] is not None) == bool(recorded.rows)
+    if recorded.rows:
+        assert recorded.rows[0]["state"] == "sealed"
+
+
+def test_a_ringing_tone_before_a_rejection_is_kept(tmp_path):
+    simulator = PbxSimulator(seed=17)
+    truth = simulator.add(CallScript(ending="busy", early=frozenset({"callee"}), ring_s=3))
+    recorded = record(tmp_path, simulator)
+    call = recorded.call(truth)
+    assert call["outcome"] == "unanswered"
+    assert call["recording"] == recorded.of(truth)["id"]
+    assert_exact(recorded, truth, truth.callee)
+
+
+def test_two_calls_on_one_port_in_quick_succession(tmp_path):
+    simulator = PbxSimulator(seed=18)
+    ends = {"caller_host": "10.3.0.1", "callee_host": "10.3.0.2", "caller_port": 4000, "callee_port": 6000}
+    first = simulator.add(CallScript(talk_s=4, **ends))
+    second = simulator.add(CallScript(caller="1002", talk_s=4, start_s=5.6, ring_s=0.4, **ends))
+    recorded = record(tmp_path, simulator)
+    for truth in (first, second):
+        assert_exact(recorded, truth, truth.caller)
+        assert_exact(recorded, truth, truth.callee)
+        assert recorded.call(truth)["outcome"] == "complete"
+
+
+def test_a_call_over_several_capture_files(tmp_path):
+    """One capture after the other is one capture."""
+    simulator = PbxSimulator(seed=19)
+    truth = simulator.add(CallScript(talk_s=4))
+    later = PbxSimulator(seed=20)
+    other = later.add(CallScript(talk_s=4, start_s=60))
+    recorded = record(tmp_path, simulator, later)
+    assert_exact(recorded, truth, truth.caller)
+    assert_exact(recorded, other, other.callee)
+
+
+def test_opus_with_dtx_keeps_its_time(tmp_path):
+    simulator = PbxSimulator(seed=21)
+    truth = simulator.add(
+        CallScript(codec="opus", opus=OpusSettings(dtx=True, bitrate=16000, bandwidth="wb"), talk_s=10)
+    )
+    recorded = record(tmp_path, simulator)
+    heard, _ = recorded.heard(recorded.of(truth))
+    got = samples(heard, "caller", 48_000)
+    assert abs(len(got) - truth.caller.length) <= 48_000 * 0.5
+    assert np.abs(got).max() > 1000
+
+
+def test_however_short_the_grace_nothing_is_lost(tmp_path):
+    from tests.simulators.script import Impairment
+
+    simulator = PbxSimulator(seed=22)
+    truth = simulator.add(
+        CallScript(talk_s=10, caller_network=Impairment(reorder=0.1, reorder_ms=200, duplicate=0.02))
+    )
+    recorded = record(tmp_path, simulator, settings=EngineSettings(grace_ms=0))
+    assert_exact(recorded, truth, truth.caller)
+    assert recorded.track(recorded.of(truth), "caller")["late"] > 0
