@@ -4,6 +4,8 @@ After each message what is expected is worked out anew and compared with what wa
 repetition, a message out of order and a second hop with the same addresses tell nothing twice.
 """
 
+from dataclasses import replace
+
 from recorderd.calls.call import MAX_HOLDS, Call, Hold
 from recorderd.calls.events import (
     CallEvent,
@@ -102,18 +104,22 @@ class Agreement:
 
     def _expect(self, winner: str | None, now: int) -> list[CallEvent]:
         call, before = self._call, self._call.expectations
-        after: dict[tuple[Side, Endpoint], MediaExpected] = {}
-        told: list[MediaExpected] = []
+        found: dict[tuple[Side, Endpoint], tuple[Expectation, list[int]]] = {}
         for number, leg in self._legs.items():
             for expected in leg.expectations(winner):
                 place = (expected.side, expected.endpoint)
-                if place in after or len(after) == _MAX_EXPECTATIONS:
-                    continue
-                event, known = _event(call.key, expected, number, now), before.get(place)
-                if known is None or not _same(known, event):
-                    told.append(event)
-                    known = event
-                after[place] = known
+                if place in found or len(found) < _MAX_EXPECTATIONS:
+                    legs = found.setdefault(place, (expected, []))[1]
+                    if number not in legs:
+                        legs.append(number)
+        after: dict[tuple[Side, Endpoint], MediaExpected] = {}
+        told: list[MediaExpected] = []
+        for place, (expected, legs) in found.items():
+            event, known = _event(call.key, expected, tuple(sorted(legs)), now), before.get(place)
+            if known is None or not _same(known, event):
+                told.append(event)
+                known = event
+            after[place] = known
         call.expectations = after
         call.encrypted = any(event.encrypted for event in after.values())
         withdrawn = [MediaWithdrawn(call.key, *place, now) for place in before if place not in after]
@@ -139,7 +145,7 @@ class Agreement:
         return events
 
 
-def _event(call: str, expected: Expectation, leg: int, now: int) -> MediaExpected:
+def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) -> MediaExpected:
     media = expected.media
     direction = media.direction
     if media.held:
@@ -153,9 +159,10 @@ def _event(call: str, expected: Expectation, leg: int, now: int) -> MediaExpecte
         encrypted=expected.encrypted,
         now=now,
         line=expected.line,
-        leg=leg,
+        legs=legs,
     )
 
 
 def _same(known: MediaExpected, new: MediaExpected) -> bool:
-    return (known.formats, known.direction, known.encrypted) == (new.formats, new.direction, new.encrypted)
+    """Whether two events differ in nothing but their time."""
+    return known == replace(new, now=known.now)

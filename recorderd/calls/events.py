@@ -45,9 +45,9 @@ class MediaExpected:
             0.0.0.0 has become `sendonly` or `inactive`.
         encrypted: SRTP, as far as known so far.
         line: index of the m-line.
-        leg: which hop of the signalling announced it. A proxy that relays media shows the same dialog
-            several times with different addresses, and each leg alone is the whole conversation. 0 is the
-            hop seen first.
+        legs: which hops of the signalling announced it, in order. A proxy that relays media shows the same
+            dialog several times with different addresses, and each leg alone is the whole conversation. 0
+            is the hop seen first.
     """
 
     call: str
@@ -58,7 +58,7 @@ class MediaExpected:
     encrypted: bool
     now: int
     line: int = 0
-    leg: int = 0
+    legs: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,13 @@ class CallTable:
         self._newest: dict[str, str] = {}  # Call-ID to the newest call with it
         self._weights: dict[str, int] = {}
         self._weight = 0
+        self._forgotten: set[str] = set()  # ended calls that are done with
+        self._lingered: set[str] = set()  # ended calls that nothing late comes for any more
         self._serial = 0
 
     def __len__(self) -> int:
         """How many calls are in progress."""
-        return len(self._calls) - self._timers.count(State.ENDED)
+        return len(self._calls) - self._timers.count(State.ENDED) - len(self._lingered)
 
     def message(
         self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
@@ -90,18 +92,21 @@ class CallTable:
         return events + self._pass_on(engine, message, source, destination, now)
 
     def tick(self, now: int) -> list[CallEvent]:
-        """Let time pass: calls of which nothing was heard for too long end, ended ones are forgotten."""
+        """Let time pass: calls of which nothing was heard for too long end."""
         self._timers.advance(now)
         events: list[CallEvent] = []
         for key, state in self._timers.due():
-            if state is State.ENDED:
+            if state is not State.ENDED:
+                events += self._end(key, now, "timeout")
+            elif key in self._forgotten:
                 self._remove(key)
             else:
-                events += self._end(key, now, "timeout")
+                self._timers.disarm(key, state)
+                self._lingered.add(key)
         return events
 
     def get(self, call: str) -> Call:
-        """A call in progress, or one that ended not longer ago than `Limits.ended_s`.
+        """A call that was not forgotten, or ended not longer ago than `Limits.ended_s`.
 
         Raises:
             KeyError: there is none such.
@@ -113,11 +118,17 @@ class CallTable:
         return (engine.call for engine in self._calls.values() if engine.call.state is not State.ENDED)
 
     def forget(self, call: str) -> None:
-        """Say that a call is done with. One that ended is kept for a while to recognise late repetitions."""
+        """Say that a call is done with; every call that was started must be forgotten some day.
+
+        One that ended is kept for a while, to recognise late repetitions.
+        """
         engine = self._calls.get(call)
         if engine is None:
             return
-        if engine.call.state is not State.ENDED or self._timers.count(State.ENDED) > self._limits.ended_calls:
+        lingers = engine.call.state is State.ENDED and call not in self._lingered
+        if lingers and self._timers.count(State.ENDED) <= self._limits.ended_calls:
+            self._forgotten.add(call)
+        else:
             self._remove(call)
 
     # -- which call
@@ -214,6 +225,8 @@ class CallTable:
         call_id = engine.call.call_id
         self._weight -= self._weights.pop(key, 0)
         self._timers.disarm(key, engine.call.state)
+        self._forgotten.discard(key)
+        self._lingered.discard(key)
         if self._dialogs.get((call_id, engine.caller_tag)) == key:
             del self._dialogs[call_id, engine.caller_tag]
         if self._newest.get(call_id) == key:

@@ -109,7 +109,12 @@ class Ring:
             if size is None:
                 raise CaptureError(f"{interface}: no memory for a ring of {BLOCK_BYTES >> 10} KiB")
             self.size = size
-            self._memory = mmap.mmap(self._socket.fileno(), size.frames * size.frame_bytes)
+            # Populated now, lest each page cost a fault when the first packets come.
+            self._memory = mmap.mmap(
+                self._socket.fileno(),
+                size.frames * size.frame_bytes,
+                flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
+            )
             self._rows = np.frombuffer(self._memory, np.uint8).reshape(size.frames, size.frame_bytes)
             self._status = self._rows.view(np.uint32)[:, 0]
             self._head = 0

@@ -4,14 +4,17 @@ a review.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from recorderd.calls.outcomes import MediaFacts, outcome
+from recorderd.calls.outcomes import MediaFacts, Outcome, outcome
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.quality.review import Review, Thresholds, review
 from recorderd.service.engine import Engine
+from recorderd.service.journal import Journal
 from recorderd.service.session import Session, Sink
+from recorderd.service.track import Track
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import Spool, new_recording_id
@@ -20,6 +23,14 @@ from recorderd.spool.times import rfc3339
 from recorderd.spool.writer import RecordingWriter
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A recording that is over and yet to be sealed."""
+
+    writer: RecordingWriter
+    summary: dict[str, Any]
 
 
 class SpoolArchive:
@@ -35,12 +46,13 @@ class SpoolArchive:
         host: str,
         thresholds: Thresholds,
     ) -> None:
-        self.spool, self.index, self.recipients, self.host_key = spool, index, list(recipients), host_key
+        self.spool, self.recipients, self.host_key = spool, list(recipients), host_key
         self.host, self.thresholds = host, thresholds
         self.trouble: RecorderError | None = None
         """The first thing that kept a recording from the disk."""
         self._writers: dict[str, RecordingWriter] = {}
-        self._batch: list[tuple[str, tuple[Any, ...]]] = []
+        self._ended: list[_Ended] = []
+        self.journal = Journal(index)
         self.sealed = 0
 
     def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
@@ -74,12 +86,12 @@ class SpoolArchive:
             "sha256": None,
             "bytes": None,
         }
-        self._later("recording_started", recording, summary)
+        self.journal.add("recording_started", recording, summary)
         return recording, writer
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, so that a crash cannot make it disappear."""
-        self._later("call_saved", _call_row(call, None, None, None))
+        self.journal.add("call_saved", _call_row(call, None, None, None))
 
     def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
         """Seal the recording, judge it, and account for the call."""
@@ -97,76 +109,70 @@ class SpoolArchive:
             verdict = review(
                 [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
             )
-            self._seal(call, session, [track.described() for track in tracks], verdict, result.name)
-        self._later("call_saved", _call_row(call, result.name, result.reason, recording))
-
-    def _seal(
-        self, call: Call, session: Session, tracks: list[dict[str, Any]], verdict: Review, outcome_name: str
-    ) -> None:
-        writer = self._writers.pop(session.recording)
-        start, end = session.start_us(), session.end_us()
-        summary = {
-            "id": session.recording,
-            "state": "sealed",
-            "call_ids": [call.call_id],
-            "from": call.from_user,
-            "to": call.to_user,
-            "started_at": rfc3339(round(start)) if start is not None else None,
-            "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
-            "tracks": tracks,
-            "review": {"needed": verdict.needed, "causes": list(verdict.causes)},
-            "outcome": outcome_name,
-            "capture_drops": session.capture_drops,
-        }
-        try:
-            sealed = writer.seal(summary)
-        except (DiskFull, SpoolError) as error:
-            self._note(error)
-            writer.abandon()
-            return
-        self.sealed += 1
-        self._later(
-            "recording_finished",
-            session.recording,
-            "sealed",
-            summary,
-            sealed.path,
-            sealed.sha256,
-            sealed.bytes,
-        )
-        if verdict.needed:
-            self._later(
-                "alert_added",
-                {
-                    "kind": "review",
-                    "recording": session.recording,
-                    "time_ns": call.ended_at,
-                    "fields": {
-                        "recording": session.recording,
-                        "call_id": call.call_id,
-                        "from": call.from_user,
-                        "to": call.to_user,
-                        "causes": list(verdict.causes),
-                    },
-                },
+            self._ended.append(
+                _Ended(self._writers.pop(recording), _summary(call, session, tracks, verdict, result))
             )
+            self._seal_ended()
+            if verdict.needed:
+                self._alert("review", call, recording=recording, causes=list(verdict.causes))
+        if result.name == "missing":
+            self._alert("missing", call, reason=result.reason)
+        self.journal.add("call_saved", _call_row(call, result.name, result.reason, recording))
+
+    def _alert(self, kind: str, call: Call, **fields: Any) -> None:
+        who = {"call_id": call.call_id, "from": call.from_user, "to": call.to_user}
+        alert = {"kind": kind, "time_ns": call.ended_at or call.first_seen, "fields": {**fields, **who}}
+        self.journal.add("alert_added", alert)
+
+    def _seal_ended(self) -> None:
+        """Seal what is over, the oldest first; a full disk makes it wait."""
+        while self._ended:
+            writer, summary = self._ended[0].writer, self._ended[0].summary
+            try:
+                sealed = writer.seal(summary)
+            except DiskFull as error:
+                self._note(error)
+                return
+            except SpoolError as error:
+                # The file stays as it is, and is recovered at the next start.
+                self._note(error)
+                writer.abandon()
+            else:
+                self.sealed += 1
+                where = (sealed.path, sealed.sha256, sealed.bytes)
+                self.journal.add("recording_finished", summary["id"], "sealed", summary, *where)
+            del self._ended[0]
 
     def _note(self, error: RecorderError) -> None:
-        if self.trouble is None:
-            self.trouble = error
-        log.error("%s", error)
-
-    def _later(self, method: str, *arguments: Any) -> None:
-        self._batch.append((method, arguments))
+        if self.trouble is None or str(self.trouble) != str(error):
+            log.error("%s", error)
+        self.trouble = self.trouble or error
 
     def window_closed(self, end_ns: int) -> None:
-        """Write what has gathered to the index, in one transaction."""
-        if not self._batch:
-            return
-        with self.index.batch():
-            for method, arguments in self._batch:
-                getattr(self.index, method)(*arguments)
-        self._batch.clear()
+        """Write what has gathered to the index, in one transaction, and try again what the disk refused."""
+        self._seal_ended()
+        refusal = self.journal.write()
+        if refusal is not None:
+            self._note(refusal)
+
+
+def _summary(
+    call: Call, session: Session, tracks: Sequence[Track], verdict: Review, result: Outcome
+) -> dict[str, Any]:
+    start, end = session.start_us(), session.end_us()
+    return {
+        "id": session.recording,
+        "state": "sealed",
+        "call_ids": [call.call_id],
+        "from": call.from_user,
+        "to": call.to_user,
+        "started_at": rfc3339(round(start)) if start is not None else None,
+        "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
+        "tracks": [track.described() for track in tracks],
+        "review": {"needed": verdict.needed, "causes": list(verdict.causes)},
+        "outcome": result.name,
+        "capture_drops": session.capture_drops,
+    }
 
 
 def _identity(call: Call) -> dict[str, Any]:

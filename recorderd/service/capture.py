@@ -1,5 +1,7 @@
-"""`recorderd capture`: the process that taps, records and seals. It reaches no network and holds no private key of
-the recordings."""
+"""`recorderd capture`: the process that taps, records and seals.
+
+It reaches no network and holds no private key of the recordings.
+"""
 
 import contextlib
 import resource

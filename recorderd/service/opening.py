@@ -1,4 +1,4 @@
-"""Opens what recording needs of a configuration: the spool, its index and keys, with what a crash left behind settled."""
+"""Opens what recording needs: the spool, its index and keys, with what a crash left behind settled."""
 
 import contextlib
 import logging

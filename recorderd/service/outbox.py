@@ -7,7 +7,7 @@ import time
 
 from recorderd.alerts.syslog import Syslog
 from recorderd.config import Config
-from recorderd.errors import SpoolError
+from recorderd.errors import DiskFull, SpoolError
 from recorderd.service.daemon import Service
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
@@ -66,7 +66,7 @@ def outbox(config: Config) -> int:
             try:
                 alerts.send()
                 synchronizer.run(stopping=service.stopping, progress=lambda *_: service.notifier.alive())
-            except SpoolError as error:
+            except (DiskFull, SpoolError) as error:
                 log.error("%s", error)
             until = time.monotonic() + config.sync.interval_s
             while (left := until - time.monotonic()) > 0 and not service.stopping():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from recorderd.calls.binding import Binding
 from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
 from recorderd.codecs.formats import STATIC, Format
-from recorderd.codecs.registry import codec
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Lane, Span
 from recorderd.media.sequence import Order, Sequencer
@@ -21,8 +20,8 @@ from recorderd.media.table import Packets
 from recorderd.media.tones import ToneFollower
 from recorderd.quality.listener import Listener
 from recorderd.quality.meter import TrackMeter
-from recorderd.quality.mos import mos
 from recorderd.quality.review import Gap, TrackFacts
+from recorderd.service.track import Track
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
 
@@ -53,7 +52,6 @@ class Stream:
     lane: Lane
     listener: Listener
     tones: ToneFollower
-    lost_to_capture: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +215,7 @@ class Session:
         found = (stream.lane.span() for stream in self.streams if side in (None, stream.speaker))
         return [span for span in found if span]
 
-    def tracks(self, table: StreamTable, sequencer: Sequencer) -> list["Track"]:
+    def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
         """What is known of each speaker's track, caller first."""
         start = self.start_us() or 0.0
         return [
@@ -226,7 +224,7 @@ class Session:
             if any(stream.speaker == side for stream in self.streams)
         ]
 
-    def _track(self, side: Side, table: StreamTable, sequencer: Sequencer, start_us: float) -> "Track":
+    def _track(self, side: Side, table: StreamTable, sequencer: Sequencer, start_us: float) -> Track:
         mine = [stream for stream in self.streams if stream.speaker == side]
         rows = [stream.row for stream in mine]
         found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
@@ -260,43 +258,6 @@ class Session:
 
     def _overlaps_drops(self, gap: Span) -> bool:
         return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
-
-
-@dataclass(frozen=True, slots=True)
-class Track:
-    """One speaker's track at the end of a recording."""
-
-    side: Side
-    facts: TrackFacts
-    format: Format | None
-    """What most of its packets were; None where no signalling said."""
-    start_s: float
-
-    def described(self) -> dict[str, Any]:
-        """The track as `recorderctl list --json` shows it."""
-        facts, figures = self.facts, self.facts.figures
-        how = codec(self.format.name) if self.format else None
-        due = facts.packets + facts.lost
-        score = mos(self.format.name, facts.lost / due) if self.format and due else None
-        return {
-            "label": facts.label,
-            "codec": self.format.name if self.format else None,
-            "sample_rate": how.native_rate if how else (self.format.clock_rate if self.format else None),
-            "packets": facts.packets,
-            "lost": facts.lost,
-            "late": facts.late,
-            "duplicates": facts.duplicates,
-            "start_s": self.start_s,
-            "duration_s": facts.duration_s,
-            "speech_level_dbov": _tenth(figures.speech_level_dbov),
-            "noise_dbov": _tenth(figures.noise_dbov),
-            "mos": round(score, 2) if score is not None else None,
-            "gaps": [{"at_s": gap.at_s, "length_s": gap.length_s, "cause": gap.cause} for gap in facts.gaps],
-        }
-
-
-def _tenth(value: float | None) -> float | None:
-    return round(value, 1) if value is not None else None
 
 
 def as_formats(formats: Mapping[int, PayloadFormat]) -> dict[int, Format]:

@@ -187,6 +187,8 @@ class Dissector:
             payload = frames.data[payloads.row[n], payloads.start[n] : payloads.end[n]].tobytes()
             if is_keepalive(payload):
                 self.counters["keepalive"] += 1
+            elif payload[0] >> 6 == 2:
+                self.counters["other"] += 1  # too short for RTP, and no text begins so: not SIP either
             else:
                 self.counters["signalling"] += 1
                 found.append(_signalling_row(frames, payloads, n, payload, truncated=False))

@@ -5,7 +5,7 @@ is dropped whole, and so are those of its fragments that are still to come, beca
 bytes the receiver used. An exact repetition is no overlap: mirror ports deliver each packet twice.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
@@ -72,7 +72,7 @@ class Reassembler:
         self.counters = counters
         self._max_bytes, self._max_datagrams = max_bytes, max_datagrams
         self._max_age, self._repetition = max_age_ns, repetition_ns
-        self._partials: dict[bytes, _Partial] = {}
+        self._partials: OrderedDict[bytes, _Partial] = OrderedDict()
         self._held = 0
 
     @property

@@ -1,6 +1,7 @@
 """RTP packets as columns: what the dissector makes of frames, and what the media stage works on."""
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,10 @@ def in_order(parts: list[MediaPackets], places: list[NDArray[np.intp]]) -> Media
     return MediaPackets(**columns, data=data)
 
 
+# Few addresses come again and again, and the text of one takes longer than all the rest of a SIP datagram.
+_host = lru_cache(maxsize=4096)(packed_host)
+
+
 def read_endpoints(row: NDArray[np.uint8], network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
     """Source and destination from the IP header and the UDP (or TCP) ports of one frame."""
     if row[network_at] >> 4 == 4:
@@ -81,6 +86,6 @@ def read_endpoints(row: NDArray[np.uint8], network_at: int, transport_at: int) -
     half = len(addresses) // 2
     ports = row[transport_at : transport_at + 4].tobytes()
     return (
-        Endpoint(packed_host(addresses[:half]), int.from_bytes(ports[:2], "big")),
-        Endpoint(packed_host(addresses[half:]), int.from_bytes(ports[2:], "big")),
+        Endpoint(_host(addresses[:half]), int.from_bytes(ports[:2], "big")),
+        Endpoint(_host(addresses[half:]), int.from_bytes(ports[2:], "big")),
     )
