@@ -151,8 +151,7 @@ class Ring:
         status = self._status[self._head : self._head + limit]
         ready = (status & STATUS_USER) != 0
         count = len(ready) if ready.all() else int(np.argmin(ready))
-        # Status first, then the rest: x86 keeps the order of loads, and the calls between are a barrier
-        # elsewhere.
+        # Status first, then the rest. x86 keeps the order of these loads (docs/adr/0002-columnar-capture.md).
         rows = self._rows[self._head : self._head + count]
         header = np.ascontiguousarray(rows[:, :HEADER_BYTES])
         wirelen, caplen = column(header, 4, "=u4").astype(np.int32), column(header, 8, "=u4").astype(np.int32)

@@ -52,6 +52,7 @@ class SpoolArchive:
         """The first thing that kept a recording from the disk."""
         self._writers: dict[str, RecordingWriter] = {}
         self._ended: list[_Ended] = []
+        self._told: set[type[RecorderError]] = set()
         self.journal = Journal(index)
         self.sealed = 0
 
@@ -139,14 +140,17 @@ class SpoolArchive:
                 writer.abandon()
             else:
                 self.sealed += 1
+                self._told.clear()
                 where = (sealed.path, sealed.sha256, sealed.bytes)
                 self.journal.add("recording_finished", summary["id"], "sealed", summary, *where)
             del self._ended[0]
 
     def _note(self, error: RecorderError) -> None:
-        if self.trouble is None or str(self.trouble) != str(error):
-            log.error("%s", error)
+        """Keep the first trouble, and tell each kind once until something could be written again."""
         self.trouble = self.trouble or error
+        if type(error) not in self._told:
+            self._told.add(type(error))
+            log.error("%s", error)
 
     def window_closed(self, end_ns: int) -> None:
         """Write what has gathered to the index, in one transaction, and try again what the disk refused."""

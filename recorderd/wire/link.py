@@ -60,14 +60,15 @@ def find_packets(frames: Frames, counters: Counter[str]) -> Packets:
         wanted = np.full(len(row), EITHER, np.uint8)
     version = blocks(frames.data, row, at, 1)[:, 0] >> np.uint8(4)
     is_ip = (version == wanted) | ((wanted == EITHER) & ((version == 4) | (version == 6)))
+    doubles = 0
     if frames.link in COOKED_FIELDS:
-        double = _is_double(frames, row)
-        counters["doubles"] += int(double.sum())
-        counters["not_ip"] -= int(double.sum())
+        double = _is_double(frames, row) & is_ip
+        doubles = int(double.sum())
         is_ip &= ~double
     if not is_ip.all():
         row, at, version = row[is_ip], at[is_ip], version[is_ip]
-    counters["not_ip"] += len(frames) - len(row)
+    counters["doubles"] += doubles
+    counters["not_ip"] += len(frames) - doubles - len(row)
     return Packets(row, at, version)
 
 

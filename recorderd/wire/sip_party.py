@@ -10,7 +10,7 @@ _QUOTED = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)  # possessive:
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TAG = re.compile(r';[ \t]*tag[ \t]*=[ \t]*([^\s;,"<>]+)', re.IGNORECASE)
 _MAX_DISPLAY = 4096  # characters of a display name, escapes included
-_NUMBER = re.compile(r"\+?[0-9A-Fa-f*#().-]+")  # RFC 3966: what stands before a number's parameters
+_NUMBER = re.compile(r"\+?[0-9*#(][0-9A-Fa-f*#().-]*")  # RFC 3966: what stands before a number's parameters
 
 
 @dataclass(frozen=True, slots=True)
