@@ -5,7 +5,7 @@ import pytest
 
 from recorderd.service.engine import EngineSettings
 from tests.recorder import assert_exact, record, samples
-from tests.simulators.pbx import PbxSimulator
+from tests.simulators.pbx import EPOCH_NS, PbxSimulator
 from tests.simulators.script import (
     CallScript,
     Dtmf,
@@ -168,6 +168,20 @@ def test_a_call_over_several_capture_files(tmp_path):
     recorded = record(tmp_path, simulator, later)
     assert_exact(recorded, truth, truth.caller)
     assert_exact(recorded, other, other.callee)
+
+
+def test_a_clock_that_is_set_back(tmp_path):
+    """The second capture is of an hour before the first: nothing waits for the clock to catch up."""
+    first = PbxSimulator(seed=23)
+    truth = first.add(CallScript(talk_s=4))
+    second = PbxSimulator(seed=24, epoch_ns=EPOCH_NS - 3600 * 1_000_000_000)
+    other = second.add(CallScript(talk_s=4))
+    recorded = record(tmp_path, first, second)
+    assert recorded.engine.counters["clock_set_back"] == 1
+    for call in (truth, other):
+        assert_exact(recorded, call, call.caller)
+        assert_exact(recorded, call, call.callee)
+        assert recorded.call(call)["outcome"] == "complete"
 
 
 def test_opus_with_dtx_keeps_its_time(tmp_path):

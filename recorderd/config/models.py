@@ -193,7 +193,9 @@ def _facility(value: str) -> str:
 class SyslogConfig(_Section):
     """Where the lines for flagged calls go."""
 
-    enabled: bool = Field(default=True, description="send a line for each call that needs a review")
+    enabled: bool = Field(
+        default=True, description="send a line for each call that needs a review or is missing"
+    )
     address: Annotated[str, AfterValidator(_syslog_address)] = Field(
         default="/dev/log",
         description="the socket of the local syslog, or `HOST:PORT` of one that listens on UDP",

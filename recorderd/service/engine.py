@@ -143,19 +143,24 @@ class Engine:
         if now_ns < self._end_ns - WINDOW_NS - IDLE_NS:
             # The clock was set back: waiting for it to catch up would stop recording.
             self.counters["clock_set_back"] += 1
+            self._flush()
             self._end_ns = (now_ns // WINDOW_NS + 1) * WINDOW_NS
 
     def finish(self, interrupted: str) -> None:
         """Nothing more will come: close what is open. Calls still running end as ``interrupted``."""
         if self._end_ns is None:
             return
-        last = self._end_ns
-        for _ in range(int(self.settings.pending_s) + 2):
-            self._close(last)
-            last += WINDOW_NS
+        self._flush()
         for call in [*self.sessions, *(c.key for c in self.calls.active() if c.key not in self.sessions)]:
             self._over(call, None if call in self._ending else interrupted)
-        self.archive.window_closed(last)
+        self.archive.window_closed(self._end_ns)
+
+    def _flush(self) -> None:
+        """Close windows until nothing waits any more."""
+        assert self._end_ns is not None
+        for _ in range(int(self.settings.pending_s) + 2):
+            self._close(self._end_ns)
+            self._end_ns += WINDOW_NS
 
     # -- the close of a window
 

@@ -28,6 +28,8 @@ from recorderd.wire.sdp_formats import PayloadFormat
 MAX_LANES: Final = 255
 """A packet row names its stream in one byte."""
 
+MAX_TIME: Final = 0xFFFF_FFFF
+
 
 class Sink(Protocol):
     """Where a recording is written; see :class:`recorderd.spool.writer.RecordingWriter`."""
@@ -149,7 +151,8 @@ class Session:
         width = int(size[0])
         base = int(packets.time_us[span].min())
         rows = window.rows[span]
-        rows["time"] = packets.time_us[span] - base
+        # A clock that leaps within a window must not wrap what has 32 bits.
+        rows["time"] = np.minimum(packets.time_us[span] - base, MAX_TIME)
         if (size == width).all():
             payload = block[:, :width]
         else:

@@ -88,5 +88,5 @@ def _sections(boundary: bytes, body: bytes) -> Iterator[bytes]:
         if line[1]:
             return
         start = line.end() + 1
-    if start is not None:
+    if start is not None and start < len(body):
         yield body[start:]
