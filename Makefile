@@ -57,8 +57,9 @@ test-system: needs-recorder-test-system $(MADE) ## boot a Debian with the instal
 install: ## install under /opt/recorderd with its systemd units (root)
 	@tools/install.sh "$(DESTDIR)" "$(PREFIX)" "$(SYSCONFDIR)" "$(BINDIR)" "$(LIBDIR)" "$(SYSTEM_PYTHON)"
 
-clean: ## remove what was built, keep .venv
-	rm -rf build dist var .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+# Never var/ itself: it has the keys and the recordings of `make run`.
+clean: ## remove what was built, keep .venv and var/
+	rm -rf build dist var/system .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too

@@ -186,6 +186,16 @@ def test_every_module_and_file_that_is_named_exists(document: Path) -> None:
         assert (ROOT / name).exists(), f"{document.name}: {name}"
 
 
+def test_decisions_are_numbered_one_by_one() -> None:
+    pages = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {int(page.name[:4])}. "), page.name
+        for heading in ("## Context", "## Decision", "## What it costs"):
+            assert heading in text, f"{page.name}: {heading}"
+
+
 def test_the_changelog_has_this_version() -> None:
     from recorderd import __version__
 

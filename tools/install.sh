@@ -30,7 +30,7 @@ for script in "$venv"/bin/*; do
     [ -L "$script" ] || sed -i "s|$venv|$prefix|g" "$script"
 done
 sed -i "s|$venv|$prefix|g" "$venv/pyvenv.cfg"
-"$python" -m compileall -q -s "$destdir" "$venv/lib" || true
+"$python" -m compileall -q -f -s "$destdir" "$venv/lib" || true
 
 install -d "$destdir$bindir" "$destdir$libdir/systemd/system" "$destdir$libdir/sysusers.d" \
     "$destdir$libdir/tmpfiles.d" "$destdir$sysconfdir"

@@ -7,7 +7,6 @@ pair whose other end is tapped, as a mirror port would be.
 
 import json
 import re
-import signal
 import subprocess
 import wave
 from collections.abc import Iterator
@@ -50,8 +49,16 @@ class Installed:
         """Ask recorderctl of the machine."""
         return json.loads(self.machine.run("recorderctl", "--json", *words))
 
-    def active(self, unit: str) -> bool:
-        return self.machine.show(unit, "ActiveState")["ActiveState"] == "active"
+    def wait_for(self, unit: str, state: str) -> None:
+        """Wait until a unit is ``active``, ``inactive`` or ``failed``; fail with its journal."""
+
+        def is_so() -> bool:
+            return self.machine.show(unit, "ActiveState")["ActiveState"] == state
+
+        try:
+            wait_until(is_so, f"{unit} {state}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.machine.journal(unit)[-4000:]}") from None
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +93,8 @@ def test_a_missing_interface_is_told_and_waited_for(installed: Installed) -> Non
     machine.run("ip", "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
     machine.run("ip", "link", "set", "tap0", "up")
     machine.run("ip", "link", "set", "tap1", "up")
-    wait_until(lambda: installed.active(CAPTURE), "the capture service")
-    wait_until(lambda: installed.active(OUTBOX), "the outbox service")
+    installed.wait_for(CAPTURE, "active")
+    installed.wait_for(OUTBOX, "active")
 
 
 def test_the_services_said_that_they_are_ready(installed: Installed) -> None:
@@ -176,7 +183,7 @@ def test_a_call_is_recorded_sealed_carried_and_verified(installed: Installed, tm
 def test_the_watchdog_brings_back_a_service_that_hangs(installed: Installed) -> None:
     machine = installed.machine
     before = machine.show(CAPTURE, "MainPID", "NRestarts")
-    machine.run("kill", f"-{signal.SIGSTOP.value}", before["MainPID"])
+    machine.run("systemctl", "kill", "--signal=SIGSTOP", CAPTURE)
 
     def restarted() -> bool:
         now = machine.show(CAPTURE, "MainPID", "NRestarts", "ActiveState")
@@ -191,18 +198,19 @@ def test_a_wrong_configuration_keeps_the_service_down_with_its_reason(installed:
     config = machine.root / "etc/recorderd/config.yaml"
     config.write_text(CONFIG.replace("interfaces", "interface"))
     machine.run("systemctl", "restart", CAPTURE, check=False)
-    wait_until(lambda: machine.show(CAPTURE, "ActiveState")["ActiveState"] == "failed", "the failure")
+    installed.wait_for(CAPTURE, "failed")
     assert machine.show(CAPTURE, "ExecMainStatus")["ExecMainStatus"] == "10"
     fault = "/etc/recorderd/config.yaml:3 capture.interface: unknown key; did you mean interfaces?"
     assert fault in machine.journal(CAPTURE)
     config.write_text(CONFIG)
     machine.run("systemctl", "restart", "recorderd.target")
-    wait_until(lambda: installed.active(CAPTURE) and installed.active(OUTBOX), "both services")
+    installed.wait_for(CAPTURE, "active")
+    installed.wait_for(OUTBOX, "active")
 
 
 def test_the_services_stop_when_told(installed: Installed) -> None:
     machine = installed.machine
     machine.run("systemctl", "stop", "recorderd.target")
     for unit in (CAPTURE, OUTBOX):
-        shown = machine.show(unit, "ActiveState", "Result")
-        assert shown == {"ActiveState": "inactive", "Result": "success"}
+        installed.wait_for(unit, "inactive")
+        assert machine.show(unit, "Result")["Result"] == "success"
