@@ -35,6 +35,9 @@ _ENCODERS: Final = {"wav": "pcm_s16le", "flac": "flac", "opus": "libopus", "mka"
 _LAYOUTS: Final = {1: "mono", 2: "stereo"}
 _OPUS_RATE: Final = 48_000
 
+_NEVER_EMPTY: Final = {"opus", "matroska"}
+"""Muxers that make files which nothing reads if they are given nothing: they get 20 ms of silence."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
@@ -52,7 +55,8 @@ def write_audio(
     """Write one track of 1 or 2 channels to ``path``; what was there is replaced.
 
     WAV, FLAC and Matroska (with FLAC in it) keep every sample; Opus is encoded at 48 kHz, from any rate. A
-    WAV that outgrows 4 GB becomes RF64. ``tags`` are for the whole file: ``title``, ``artist``, ``date``.
+    WAV that outgrows 4 GB becomes RF64. Without samples, Opus and Matroska get 20 ms of silence. ``tags`` are
+    for the whole file: ``title``, ``artist``, ``date``.
 
     Raises:
         OSError: the file cannot be written; nothing is left of it.
@@ -138,7 +142,7 @@ class _Encoder:
         self._stream.metadata.update({"title": track.title} if track.title else {}, **track.tags)
         self._resampler: av.AudioResampler | None = None
         if opus:
-            # More than RFC 7587 section 3.1.1 asks for: 8 to 12 kbit/s for narrowband speech, 28 to 40 fullband.
+            # More than RFC 7587 section 3.1.1 asks for (8 to 12 kbit/s for narrowband, 28 to 40 fullband).
             self._stream.bit_rate = (32_000 if track.rate <= 8000 else 48_000) * channels
             self._resampler = av.AudioResampler("flt", self._layout, _OPUS_RATE)
         self._samples = 0
@@ -152,18 +156,23 @@ class _Encoder:
         """Take the next block; False after the last, when the encoder is emptied as well."""
         block = next(self._blocks, None)
         if block is None:
+            if not self._samples and self._container.format.name in _NEVER_EMPTY:
+                self._take(np.zeros((self._rate // 50, len(self._stream.layout.channels)), np.int16))
             if self._resampler is not None and self._samples:
                 self._encode(self._resampler.resample(None))
             self._container.mux(self._stream.encode(None))
             return False
         if len(block):
-            packed = np.ascontiguousarray(block, np.int16).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(packed, "s16", self._layout)
-            frame.sample_rate = self._rate
-            frame.pts, frame.time_base = self._samples, Fraction(1, self._rate)
-            self._samples += len(block)
-            self._encode([frame] if self._resampler is None else self._resampler.resample(frame))
+            self._take(block)
         return True
+
+    def _take(self, block: NDArray[np.int16]) -> None:
+        packed = np.ascontiguousarray(block, np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, "s16", self._layout)
+        frame.sample_rate = self._rate
+        frame.pts, frame.time_base = self._samples, Fraction(1, self._rate)
+        self._samples += len(block)
+        self._encode([frame] if self._resampler is None else self._resampler.resample(frame))
 
     def _encode(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:

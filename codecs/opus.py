@@ -1,7 +1,7 @@
 """Opus through libopus (RFC 6716, in RTP RFC 7587).
 
 opuslib-next finds and loads the library; the three functions that matter are called directly, since its own
-decode() costs more than libopus does (docs/adr/0003-opus-binding.md). ctypes gives up the interpreter lock
+decode() costs more than libopus does (docs/adr/0004-opus-binding.md). ctypes gives up the interpreter lock
 for each call.
 """
 

@@ -1,7 +1,7 @@
 """The errors a user can meet, each with its exit code and what to do next.
 
-What a peer sends wrong is never one of these: it is a :class:`PeerError`, which the engine turns into a counter and
-an event. The exit codes are documented in docs/operations.md and tested there.
+What a peer sends wrong is never one of these: it is a :class:`PeerError`, which the engine turns into a
+counter and an event. The exit codes are documented in docs/operations.md and tested there.
 """
 
 from typing import ClassVar

@@ -53,7 +53,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o640, sync_name: bool = 
 
     Raises OSError; the file that stood there before stands there then.
     """
-    temporary = path.with_name(path.name + TEMPORARY)
+    # Two processes may put the same file in place at once.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         try:

@@ -41,7 +41,7 @@ T = TypeVar("T")
 Sent = Callable[[int], None]
 
 
-class RemoteOutage(RemoteError):  # noqa: N818  named for what it is, as all in recorderd.errors
+class RemoteOutage(RemoteError):
     """The remote as a whole cannot be used now."""
 
 

@@ -212,11 +212,12 @@ class Synchronizer:
             due = [row for row in due if row["id"] not in done]
             if not due:
                 return
+            total = len(done) + len(due)
             for row in due:
                 if stopping():
                     return
-                number, total = len(done) + 1, len(done) + len(due)
                 done.add(row["id"])
+                number = len(done)
 
                 def tell(
                     sent: int, row: dict[str, Any] = row, number: int = number, total: int = total

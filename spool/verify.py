@@ -153,7 +153,8 @@ def _check_with_key(verdict: Verdict, manifest: Manifest | None, identities: Seq
     with Recording.open(verdict.path, identities, manifest) as recording:
         verdict.with_key = True
         if recording.status == CORRUPT:
-            verdict.problems += [f"{verdict.path}: {problem}" for problem in recording.problems]
+            problems = [f"{verdict.path}: {problem}" for problem in recording.problems]
+            verdict.problems += [problem for problem in problems if problem not in verdict.problems]
 
 
 def _hash(file: RecordFile, progress: Progress | None) -> str:

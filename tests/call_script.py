@@ -1,4 +1,4 @@
-"""Writes the SIP messages of a call one by one and gives them to a call table, for the tests of the call engine."""
+"""Writes the SIP messages of a call one by one and gives them to a call table."""
 
 from dataclasses import dataclass, field
 
@@ -14,11 +14,22 @@ START = 1_795_000_000 * SECOND
 ALICE, BOB = Endpoint("10.0.0.1", 5060), Endpoint("10.0.0.2", 5060)
 PROXY = Endpoint("10.0.0.9", 5060)
 REASONS = {
-    100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 302: "Moved Temporarily",
-    401: "Unauthorized", 407: "Proxy Authentication Required", 422: "Session Interval Too Small",
-    480: "Temporarily Unavailable", 481: "Call/Transaction Does Not Exist", 486: "Busy Here",
-    487: "Request Terminated", 488: "Not Acceptable Here", 491: "Request Pending", 603: "Decline",
-}  # fmt: skip
+    100: "Trying",
+    180: "Ringing",
+    183: "Session Progress",
+    200: "OK",
+    302: "Moved Temporarily",
+    401: "Unauthorized",
+    407: "Proxy Authentication Required",
+    422: "Session Interval Too Small",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    491: "Request Pending",
+    603: "Decline",
+}
 
 
 def sdp(
@@ -34,13 +45,14 @@ def sdp(
     family = "IP6" if ":" in host else "IP4"
     return (
         f"v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\n"
-        f"m=audio {port} {protocol} {formats}\r\na=rtpmap:101 telephone-event/8000\r\na={direction}\r\n{extra}"
+        f"m=audio {port} {protocol} {formats}\r\n"
+        f"a=rtpmap:101 telephone-event/8000\r\na={direction}\r\n{extra}"
     )
 
 
 @dataclass
 class Dialog:
-    """One dialog between alice and bob; every method sends a message and returns the events that it caused."""
+    """One dialog between alice and bob; every method sends a message and returns the events it caused."""
 
     table: CallTable = field(default_factory=CallTable)
     call_id: str = "call@10.0.0.1"
@@ -81,7 +93,7 @@ class Dialog:
             cseq = self.cseq[by]
         if branch is None:
             self.branches += 1
-            branch = f"z9hG4bK-{self.call_id}-{self.branches}"
+            branch = f"z9hG4bK-{self.caller_tag}-{self.branches}"
         alice = f'"Alice" <sip:alice@10.0.0.1>{_tag(self.caller_tag if by == "caller" or in_dialog else "")}'
         bob = f"<sip:bob@10.0.0.2>{_tag(callee_tag if by == 'callee' or in_dialog else '')}"
         from_, to = (alice, bob) if by == "caller" else (bob, alice)
@@ -110,7 +122,8 @@ class Dialog:
     ) -> list[CallEvent]:
         """A response to a request, the last one if not told otherwise, on the way back that it came."""
         request = to or self.last
-        assert request is not None and request.method is not None
+        assert request is not None
+        assert request.method is not None
         backwards = request.from_.tag != self.caller_tag
         tag = request.to.tag or ("" if status == 100 else self.callee_tag if fork is None else fork)
         target = f"<{request.to.uri}>{_tag(tag)}"
@@ -121,7 +134,9 @@ class Dialog:
         )
         return self.deliver(text, path or ((ALICE, BOB) if backwards else (BOB, ALICE)))
 
-    def ack(self, of: SipMessage | None = None, *, body: str = "", refused: bool = False, **more: object) -> list[CallEvent]:
+    def ack(
+        self, of: SipMessage | None = None, *, body: str = "", refused: bool = False, **more: object
+    ) -> list[CallEvent]:
         """The ACK of an INVITE: with the INVITE's branch if it was refused."""
         invite = of or self.last
         assert invite is not None

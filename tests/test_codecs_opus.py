@@ -242,7 +242,7 @@ def test_a_malformed_packet_leaves_the_decoder_where_it_was() -> None:
 _tormented = OPUS.decoder(8000, 2)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(
     payload=st.binary(max_size=200), following=st.binary(max_size=50) | st.none(), hole=st.integers(0, 2000)
 )

@@ -188,6 +188,7 @@ OTHERS = {
     "version 0": (b"\0" + rtp()[1:], 4000, "other"),
     "version 1": (b"\x40" + rtp()[1:], 4000, "other"),
     "version 3": (b"\xc0" + rtp()[1:], 4000, "other"),
+    "eleven bytes on a SIP port": (rtp()[:11], 5060, "other"),
     "empty": (b"", 4000, "other"),
     "SIP elsewhere": (SIP, 4000, "other"),
     "SIP": (SIP, 5060, "signalling"),

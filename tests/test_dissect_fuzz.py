@@ -126,7 +126,8 @@ def _parse(link: LinkType, frame: bytes, cut: str) -> tuple[int, ...]:
         if not SIP_PORTS & {sport, dport}:
             raise _Ends("other")
         keepalive = not payload.strip(b"\r\n\0 ") or (payload[0] < 4 and payload[4:8] == b"\x21\x12\xa4\x42")
-        raise _Ends("keepalive" if keepalive else "signalling")
+        version2 = not keepalive and payload[0] >> 6 == 2
+        raise _Ends("keepalive" if keepalive else "other" if version2 else "signalling")
     return (*_rtp(payload), transport + 8)
 
 

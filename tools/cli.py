@@ -38,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises UsageError instead of leaving the process, so that --json holds for wrong usage too."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (usage: {' '.join(self.format_usage().split()[1:])})")
+        command = self.prog.removeprefix("recorderctl").strip()
+        raise UsageError(f"{command}: {message}" if command else message)
 
 
 class _CommandParser(_Parser):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opuslib_next.api import info as api_info
+
 from recorderd import __version__
 from recorderd.alerts.syslog import Syslog
 from recorderd.errors import ChecksFailed, ConfigError, RecorderError
@@ -48,7 +49,9 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     checks = list(_checks(session))
     failed = any(check.state == FAILED for check in checks)
     if session.json:
-        session.emit({"ok": not failed, "version": __version__, "checks": [asdict(check) for check in checks]})
+        session.emit(
+            {"ok": not failed, "version": __version__, "checks": [asdict(check) for check in checks]}
+        )
     else:
         width = max(len(check.name) for check in checks)
         for check in checks:
@@ -131,7 +134,9 @@ def _interfaces(config: Any) -> list[Check]:
             continue
         up = int((link / "flags").read_text(), 16) & 1
         checks.append(
-            Check(f"interface {name}", OK if up else WARNING, "up" if up else "down", f"ip link set {name} up")
+            Check(
+                f"interface {name}", OK if up else WARNING, "up" if up else "down", f"ip link set {name} up"
+            )
         )
     return checks
 
@@ -178,8 +183,11 @@ def _daemon(socket: Path) -> list[Check]:
     packets = sum(ring["packets"] for ring in status["rings"])
     state = WARNING if drops else OK
     checks.append(
-        Check("capture", state, f"{packets} packets, {drops} dropped by the kernel", "raise capture.media_ring_mb")
+        Check(
+            "capture",
+            state,
+            f"{packets} packets, {drops} dropped by the kernel",
+            "raise capture.media_ring_mb",
+        )
     )
     return checks
-
-

@@ -13,6 +13,7 @@ from recorderd.spool.keys import Identity, load_identities
 from recorderd.spool.verify import IN_PROGRESS, Verdict, host_public, verify
 from recorderd.tools.cli import error_json
 from recorderd.tools.command import Session
+from recorderd.wire.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,8 +94,8 @@ def _tell(session: Session, verdicts: list[Verdict]) -> None:
             depth = " (every record authenticated)" if verdict.with_key else ""
             word = "in progress" if verdict.status == IN_PROGRESS else f"{verdict.state}, {verdict.status}"
             session.say(f"{verdict.recording}  ok  {word}{depth}")
-        for problem in verdict.problems:
-            session.stderr.write(f"recorderctl: {problem}\n")
+        for problem in dict.fromkeys(verdict.problems):
+            session.stderr.write(f"recorderctl: {printable(problem, limit=1000)}\n")
     session.say(summary)
     if bad:
         session.stderr.write(f"  hint: {SpoolCorrupt.hint}\n")

@@ -13,7 +13,7 @@ SLACK = (1 << 18) + 64
 """Bytes past the chunk that may be addressed though not filled: rows are gathered as wide as the widest."""
 
 
-class Damage(Exception):  # noqa: N818 - what was read before it stands
+class Damage(Exception):
     """The file does not go on as its format says; ``at`` is the byte in the file, unpacked if need be."""
 
     def __init__(self, what: str, at: int) -> None:

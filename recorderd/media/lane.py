@@ -46,8 +46,8 @@ class Lane:
         self.formats = dict(formats)
         self._clock = StreamClock()
         self._last_seq = -1
-        self._due = 0
-        self._step = 0
+        self._last: tuple[int, int, bytes] = (0, 0, b"")
+        """Timestamp, payload type and payload of the newest packet: how long it sounds is rarely asked."""
         self._breaks: list[_Break] = []
         self._cache: list[Segment] | None = None
 
@@ -67,17 +67,19 @@ class Lane:
         time_us: NDArray[np.int64],
         payload_type: NDArray[np.uint8],
         payload: Callable[[int], bytes],
+        *,
+        one_type: bool = False,
     ) -> NDArray[np.int64]:
         """Take in packets sorted by extended number; ``payload(i)`` gives the coded bytes of one of them.
 
-        Returns their timestamps on 64 bits.
+        ``one_type`` says that all are known to have one payload type. Returns their timestamps on 64 bits.
         """
         self._cache = None
         full = self._clock.unwrap(seq, timestamp)
         self._find_breaks(seq, full, payload_type, payload)
-        one_type = int(payload_type[0])
-        if int(seq[0]) > self._last_seq and (payload_type == one_type).all():
-            self._follow_type(one_type, seq, full, time_us)
+        first, last = int(payload_type[0]), int(payload_type[-1])
+        if int(seq[0]) > self._last_seq and first == last and (one_type or (payload_type == first).all()):
+            self._follow_type(first, seq, full, time_us)
         else:
             # Packets that come too late tell nothing of the clock.
             keep = np.flatnonzero(seq > self._last_seq)
@@ -87,8 +89,7 @@ class Lane:
                     self._follow_type(int(payload_type[part[0]]), seq[part], full[part], time_us[part])
         if int(seq[-1]) > self._last_seq:
             self._last_seq = int(seq[-1])
-            self._step = self._duration(int(payload_type[-1]), payload(len(seq) - 1))
-            self._due = int(full[-1]) + self._step
+            self._last = (int(full[-1]), int(payload_type[-1]), payload(len(seq) - 1))
         return full
 
     def _follow_type(
@@ -109,10 +110,10 @@ class Lane:
             return  # numbers ascend, so with as many as there should be none is missing
         steps = np.diff(seq, prepend=before)
         for at in np.flatnonzero(steps > 1).tolist():
-            count, due, usual = int(steps[at]) - 1, self._due, self._step
-            if at:
-                usual = self._duration(int(payload_type[at - 1]), payload(at - 1))
-                due = int(full[at - 1]) + usual
+            count = int(steps[at]) - 1
+            last = (int(full[at - 1]), int(payload_type[at - 1]), payload(at - 1)) if at else self._last
+            usual = self._duration(*last[1:])
+            due = last[0] + usual
             step = (int(full[at]) - due) / count
             # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets
             # were.
@@ -149,7 +150,8 @@ class Lane:
         if not found:
             return None
         last = found[-1]
-        end = last.time_us(np.array([max(self._due, last.first_timestamp)]))[0]
+        due = self._last[0] + self._duration(*self._last[1:])
+        end = last.time_us(np.array([max(due, last.first_timestamp)]))[0]
         return Span(found[0].anchor_us, float(end))
 
     def gaps(self, holes: list[Hole]) -> list[Span]:

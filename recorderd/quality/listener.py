@@ -13,6 +13,8 @@ from recorderd.codecs.payload import PayloadError
 from recorderd.codecs.registry import Decoder, TableCodec, codec
 from recorderd.quality.meter import TrackMeter
 
+Table = Callable[[NDArray[np.uint8]], NDArray[np.int16]]
+
 RATE = 8000
 """Speech level, noise and voice activity need no more, in Hz."""
 
@@ -26,7 +28,16 @@ class Listener:
         """Packets of each format."""
         self.undecodable = 0
         self._decoders: dict[str, Decoder] = {}
-        self._tables: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.int16]] | None] = {}
+        self._tables: dict[str, Table | None] = {}
+
+    def hear_alike(self, known: Format | None, payload: NDArray[np.uint8]) -> None:
+        """Take in packets of one format and size: ``payload`` of shape (n, size), all of it coded sound."""
+        decode_block = self._table(known)
+        if known is not None and decode_block is not None:
+            self.heard[known] += len(payload)
+            self.meter.add(decode_block(payload.reshape(-1)), RATE)
+        else:
+            self._hear_type(known, payload, np.full(len(payload), payload.shape[1], np.int32))
 
     def hear(
         self,
@@ -51,20 +62,21 @@ class Listener:
             self.undecodable += len(size)
             return
         self.heard[known] += len(size)
+        decode_block = self._table(known)
+        if decode_block is None:
+            self._decode(known.name, payload, size)
+        else:
+            self.meter.add(decode_block(payload[np.arange(payload.shape[1]) < size[:, None]]), RATE)
+
+    def _table(self, known: Format | None) -> Table | None:
+        """How whole windows of a format are decoded, where they can be."""
+        if known is None:
+            return None
         if known.name not in self._tables:
             how = codec(known.name)
             # Asked once: isinstance() of a protocol costs as much as decoding a second of sound.
             self._tables[known.name] = how.decode_block if isinstance(how, TableCodec) else None
-        decode_block = self._tables[known.name]
-        if decode_block is None:
-            self._decode(known.name, payload, size)
-        else:
-            width = int(size[0])
-            if (size == width).all():
-                coded = payload[:, :width].reshape(-1)
-            else:
-                coded = payload[np.arange(payload.shape[1]) < size[:, None]]
-            self.meter.add(decode_block(coded), RATE)
+        return self._tables[known.name]
 
     def _decode(self, name: str, payload: NDArray[np.uint8], size: NDArray[np.int32]) -> None:
         decoder = self._decoders.get(name)

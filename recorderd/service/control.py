@@ -53,7 +53,7 @@ class ControlSocket:
             self._server = _Server(str(path), _Handler)
             path.chmod(0o660)
         except OSError as error:
-            raise SpoolError(f"control socket {path}: {error.strerror}") from error
+            raise SpoolError(f"control socket {path}: {error.strerror or error}") from error
         self._server.status = {}
         self._thread = threading.Thread(target=self._server.serve_forever, name="control", daemon=True)
         self._thread.start()

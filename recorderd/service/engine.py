@@ -9,7 +9,7 @@ replay gives what the tap gave.
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -23,7 +23,8 @@ from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
-from recorderd.service.session import Session, Sink, WindowRows, as_formats
+from recorderd.service.session import Session, Sink, as_formats
+from recorderd.service.window import WindowRows, stretches
 from recorderd.spool.container import PACKET_ROW
 from recorderd.wire.dissect import Dissector, Signalling
 from recorderd.wire.endpoint import Endpoint
@@ -267,15 +268,16 @@ class Engine:
         rows["size"] = packets.size
         rows["stream"] = self.streams.lane[stream]
         rows["payload_type"] = packets.payload_type | packets.marker.astype(np.uint8) << 7
-        window = WindowRows(order, packets, rows, self.streams.kind[stream, packets.payload_type])
-        edges = [0, *(np.flatnonzero(owner[1:] != owner[:-1]) + 1).tolist(), len(owner)]
-        for first, last in pairwise(edges):
-            self._numbers[int(owner[first])].window(window, first, last)
-        for at in order.starts.tolist():
-            origin = self._origins[int(stream[at])]
-            session = self._numbers[int(owner[at])]
-            speaker = session.streams[int(rows["stream"][at])].speaker
-            now = int(self.streams.last_seen_ns[stream[at]])
+        kind = self.streams.kind[stream, packets.payload_type]
+        window = WindowRows(order.seq, packets, rows, kind)
+        parts = stretches(order, packets, self.streams.lane[stream], kind)
+        heard = self.streams.last_seen_ns[stream[order.starts]].tolist()
+        for number, mine in groupby(parts, key=lambda part: int(owner[part.first])):
+            self._numbers[number].window(window, list(mine))
+        for part, now in zip(parts, heard, strict=True):
+            origin = self._origins[part.stream]
+            session = self._numbers[int(owner[part.first])]
+            speaker = session.streams[part.lane].speaker
             self.expectations.heard(session.call, speaker, origin.source, origin.destination, now)
 
     def _blame_capture(self, end_ns: int) -> None:

@@ -24,18 +24,6 @@ def engine_settings(config: Config) -> EngineSettings:
     return EngineSettings(frozenset(capture.sip_ports), capture.grace_ms, capture.pending_s)
 
 
-def thresholds(config: Config) -> Thresholds:
-    """When a track is put forward for review, as configured."""
-    quality = config.quality
-    return Thresholds(
-        silent_dbov=quality.silent_dbov,
-        low_dbov=quality.low_dbov,
-        noise_dbov=quality.noise_dbov,
-        gap_s=quality.gap_s,
-        loss_ratio=quality.loss_ratio,
-    )
-
-
 @contextlib.contextmanager
 def open_archive(config: Config) -> Iterator[SpoolArchive]:
     """Take the spool for as long as the block runs.
@@ -59,5 +47,10 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
             for call in index.calls_interrupted(RESTARTED):
                 log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
             yield SpoolArchive(
-                spool, index, recipients, host_key, host=config.site.name, thresholds=thresholds(config)
+                spool,
+                index,
+                recipients,
+                host_key,
+                host=config.site.name,
+                thresholds=Thresholds(**config.quality.model_dump()),
             )

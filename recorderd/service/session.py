@@ -1,9 +1,8 @@
 """One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,14 +13,14 @@ from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, Ho
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Lane, Span
-from recorderd.media.sequence import Order, Sequencer
+from recorderd.media.sequence import Sequencer
 from recorderd.media.streams import TONE, StreamTable
-from recorderd.media.table import Packets
 from recorderd.media.tones import ToneFollower
 from recorderd.quality.listener import Listener
 from recorderd.quality.meter import TrackMeter
 from recorderd.quality.review import Gap, TrackFacts
 from recorderd.service.track import Track
+from recorderd.service.window import Stretch, WindowRows
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
 
@@ -54,18 +53,6 @@ class Stream:
     lane: Lane
     listener: Listener
     tones: ToneFollower
-
-
-@dataclass(frozen=True, slots=True)
-class WindowRows:
-    """The sorted packets of one window, as the engine hands them round: parallel columns, one row a
-    packet.
-    """
-
-    order: Order
-    packets: Packets
-    rows: NDArray[np.void]
-    kind: NDArray[np.uint8]
 
 
 class Session:
@@ -143,51 +130,64 @@ class Session:
         """Write an event into the recording."""
         self._write(lambda sink: sink.event({"event": name, "time_us": time_us, **facts}))
 
-    def window(self, window: WindowRows, first: int, last: int) -> None:
-        """Take in the session's packets of a window: rows ``first`` to ``last`` of the sorted columns."""
-        order, packets = window.order, window.packets
-        span = slice(first, last)
-        size, block = packets.size[span], packets.payload[span]
-        width = int(size[0])
-        base = int(packets.time_us[span].min())
+    def window(self, window: WindowRows, mine: Sequence[Stretch]) -> None:
+        """Take in the session's packets of a window: stretches of its streams, one after the other."""
+        span = slice(mine[0].first, mine[-1].last)
+        packets = window.packets
+        time_us, block = packets.time_us[span], packets.payload[span]
+        base = int(time_us.min())
         rows = window.rows[span]
         # A clock that leaps within a window must not wrap what has 32 bits.
-        rows["time"] = np.minimum(packets.time_us[span] - base, MAX_TIME)
-        if (size == width).all():
-            payload = block[:, :width]
+        rows["time"] = np.minimum(time_us - base, MAX_TIME)
+        size = mine[0].size
+        if size >= 0 and all(stretch.size == size for stretch in mine):
+            payload = block[:, :size]
         else:
-            payload = block[np.arange(block.shape[1]) < size[:, None]]
+            payload = block[np.arange(block.shape[1]) < packets.size[span, None]]
         self._write(lambda sink: sink.media(base, rows, payload))
-        edges = [first, *(order.starts[(order.starts > first) & (order.starts < last)]).tolist(), last]
-        for begin, end in pairwise(edges):
-            self._stream_window(self.streams[int(rows["stream"][begin - first])], window, slice(begin, end))
+        for stretch in mine:
+            self._follow(self.streams[stretch.lane], window, stretch)
 
-    def _stream_window(self, stream: Stream, window: WindowRows, span: slice) -> None:
+    def _follow(self, stream: Stream, window: WindowRows, stretch: Stretch) -> None:
         packets = window.packets
+        span = slice(stretch.first, stretch.last)
         size, block, payload_type = packets.size[span], packets.payload[span], packets.payload_type[span]
 
         def coded(index: int) -> bytes:
             return block[index, : size[index]].tobytes()
 
         stream.lane.follow(
-            window.order.seq[span], packets.timestamp[span], packets.time_us[span], payload_type, coded
+            window.seq[span],
+            packets.timestamp[span],
+            packets.time_us[span],
+            payload_type,
+            coded,
+            one_type=stretch.payload_type >= 0,
         )
-        kind = window.kind[span]
-        if (kind == TONE).any():
-            for at in np.flatnonzero(kind == TONE).tolist():
-                for tone in stream.tones.packet(int(packets.timestamp[span][at]), coded(at)):
-                    self.event(
-                        "tone",
-                        int(packets.time_us[span][at]),
-                        stream=stream.number,
-                        digit=tone.digit or str(tone.code),
-                        duration=tone.duration,
-                        volume=tone.volume,
-                    )
-            keep = kind != TONE
-            size, block, payload_type = size[keep], block[keep], payload_type[keep]
-        if len(size):
+        if stretch.tones:
+            tone = window.kind[span] == TONE
+            for at in np.flatnonzero(tone).tolist():
+                self._tone(
+                    stream, int(packets.timestamp[span][at]), int(packets.time_us[span][at]), coded(at)
+                )
+            if not tone.all():
+                keep = ~tone
+                stream.listener.hear(stream.lane.formats, payload_type[keep], block[keep], size[keep])
+        elif stretch.size >= 0 and stretch.payload_type >= 0:
+            stream.listener.hear_alike(stream.lane.format(stretch.payload_type), block[:, : stretch.size])
+        else:
             stream.listener.hear(stream.lane.formats, payload_type, block, size)
+
+    def _tone(self, stream: Stream, timestamp: int, time_us: int, payload: bytes) -> None:
+        for tone in stream.tones.packet(timestamp, payload):
+            self.event(
+                "tone",
+                time_us,
+                stream=stream.number,
+                digit=tone.digit or str(tone.code),
+                duration=tone.duration,
+                volume=tone.volume,
+            )
 
     def lost_by_capture(self, count: int, span: Span) -> None:
         """The kernel dropped packets while this call was running; which ones, nobody knows."""

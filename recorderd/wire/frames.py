@@ -24,8 +24,8 @@ class LinkType(IntEnum):
 class Frames:
     """Captured frames as a matrix, one row a frame.
 
-    ``data`` has shape (n, width), uint8; what lies beyond a row's ``caplen`` is undefined. ``time_ns`` is the capture
-    clock in nanoseconds since the epoch, UTC. ``wirelen`` is the frame's length on the wire, so that
+    ``data`` has shape (n, width), uint8; what lies beyond a row's ``caplen`` is undefined. ``time_ns`` is the
+    capture clock in nanoseconds since the epoch, UTC. ``wirelen`` is the frame's length on the wire, so that
     ``wirelen > caplen`` tells a truncated frame.
     """
 

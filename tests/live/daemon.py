@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from recorderd.spool.index import Index
+from recorderd.spool.layout import Spool
 from tests.live.process import Program, until
 
 _BIN = Path(sys.executable).parent
@@ -58,10 +60,11 @@ class Installation:
         return found
 
     def recording(self, call_id: str) -> Json | None:
-        """The newest recording of a call, or None."""
-        found = (
-            [row for row in self.recordings() if call_id in row["call_ids"]] if self.spool.is_dir() else []
-        )
+        """The newest recording of a call, or None; asks the index itself, to be quick."""
+        if not (self.spool / "index.db").exists():
+            return None
+        with Index.open(Spool(self.spool)) as index:
+            found = index.recordings(call_id=call_id)
         return found[-1] if found else None
 
     def until_sealed(self, call_id: str, seconds: float = 20) -> Json:
@@ -71,7 +74,11 @@ class Installation:
             row = self.recording(call_id)
             return row is not None and row["state"] == "sealed"
 
-        until(sealed, f"the recording of {call_id} sealed", seconds)
+        try:
+            until(sealed, f"the recording of {call_id} sealed", seconds)
+        except AssertionError as error:
+            logs = "".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("daemon-*.log")))
+            raise AssertionError(f"{error}: {self.recording(call_id)}; the daemon said: {logs}") from None
         return self.recording(call_id)
 
     def export_tracks(self, recording: str, name: str, *, spool: Path | None = None) -> dict[str, Path]:

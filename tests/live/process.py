@@ -94,4 +94,7 @@ class Program:
                 raise AssertionError(f"{self.command[0]} ended without {text!r}: {self.log()}")
             return False
 
-        until(seen, f"{text!r} from {self.command[0]}: {self.log_path}", seconds)
+        try:
+            until(seen, f"{text!r} from {self.command[0]}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the end of {self.log_path}: {self.log()[-2000:]}") from None

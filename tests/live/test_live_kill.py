@@ -63,7 +63,9 @@ def test_a_killed_capture_loses_two_seconds_at_most(installation: Installation, 
         assert killed - AT_RISK_S <= end <= killed + 0.1, f"{label} ends {killed - end:.2f} s before the kill"
         assert np.count_nonzero(heard) > 0.5 * len(heard)
     calls = {found["call_id"]: found for found in installation.control("calls", spool=installation.spool)}
-    assert calls[call.call_id]["recording"] == row["id"]
+    account = calls[call.call_id]
+    assert (account["outcome"], account["recording"]) == ("partial", row["id"])
+    assert account["reason"]
     installation.control("verify", "--all", spool=installation.spool)
 
 

@@ -15,6 +15,7 @@ from tests.simulators.sip_text import PAYLOAD_TYPES
 
 _LAW_OF = {PAYLOAD_TYPES["pcmu"]: "pcmu", PAYLOAD_TYPES["pcma"]: "pcma"}
 _BANDWIDTHS = {"nb": 1101, "wb": 1103, "swb": 1104, "fb": 1105}  # OPUS_BANDWIDTH_* of opus_defines.h
+_ENCODED_TOGETHER = 250  # frames: streams of nearly one length share one encoding
 _SECOND_CHANNEL = 48_000  # a stereo signal's right side is its left a second later
 
 
@@ -66,12 +67,16 @@ class OpusPayloads:
         return self._matrix[frame], self.sizes[frame]
 
 
-@lru_cache(maxsize=64)
 def opus_payloads(signal: Signal, settings: OpusSettings, ptime_ms: int, count: int) -> OpusPayloads:
-    """Encode ``count`` frames of a signal; the same request is encoded once.
+    """Encode at least ``count`` frames of a signal; a like request is served from what was encoded before.
 
     The encoder is libopus in its VoIP mode. Frames of one or two bytes are DTX and not meant to be sent.
     """
+    return _encoded(signal, settings, ptime_ms, -(-count // _ENCODED_TOGETHER) * _ENCODED_TOGETHER)
+
+
+@lru_cache(maxsize=64)
+def _encoded(signal: Signal, settings: OpusSettings, ptime_ms: int, count: int) -> OpusPayloads:
     channels, length = settings.channels, 48 * ptime_ms
     encoder = opuslib_next.Encoder(48_000, channels, opuslib_next.APPLICATION_VOIP)
     encoder.bitrate = settings.bitrate

@@ -129,7 +129,7 @@ class PbxSimulator:
         if script.codec == "opus":
             count = packets_of(timeline, clocking)
             payloads = opus_payloads(signal, script.opus, script.ptime_ms, count)
-            unsent = payloads.sizes <= 2 if script.opus.dtx else None
+            unsent = payloads.sizes[:count] <= 2 if script.opus.dtx else None
         else:
             payloads = G711Payloads(signal, clocking.length)
         rows, events = sent_rows(timeline, clocking, rng, unsent)

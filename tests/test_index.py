@@ -1,0 +1,357 @@
+import multiprocessing
+import sqlite3
+import time
+
+import pytest
+
+from recorderd.errors import NoSuchRecording, SpoolCorrupt, SpoolError
+from recorderd.spool.index import Index
+from recorderd.spool.layout import Spool
+from tests.spool_builder import STARTED_NS, make_desk, summary
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool").prepare()
+
+
+@pytest.fixture
+def index(spool):
+    with Index.open(spool) as index:
+        yield index
+
+
+def name(number: int) -> str:
+    return f"20261121T2005{number:02d}Z-{number:010x}"
+
+
+def finish(index, number, state="sealed", **changes):
+    path = f"/spool/{name(number)}.rec"
+    index.recording_finished(
+        name(number), state, {**summary(number), **changes}, path, "ab" * 32, 1000 + number
+    )
+
+
+# Recordings
+
+CONTRACT = {
+    "id",
+    "state",
+    "call_ids",
+    "from",
+    "to",
+    "started_at",
+    "duration_s",
+    "tracks",
+    "review",
+    "sync",
+    "sha256",
+}
+
+
+def test_a_recording_from_its_start_to_its_end(index):
+    index.recording_started(name(1), {"call_ids": ["a@b"], "started_at": "2026-11-21T20:05:01.000Z"})
+    (row,) = index.recordings()
+    assert {*CONTRACT, "bytes"} <= set(row)
+    assert (row["state"], row["sha256"], row["bytes"], row["from"]) == ("recording", None, None, None)
+    assert row["review"] == {"needed": False, "causes": []}
+    finish(index, 1, review={"needed": True, "causes": ["caller: silent"]})
+    (row,) = index.recordings()
+    assert (row["state"], row["sha256"], row["bytes"], row["from"]) == ("sealed", "ab" * 32, 1001, "1001")
+    assert row["review"]["causes"] == ["caller: silent"]
+    assert index.recording(name(1)) == row
+    assert index.has_recording(name(1))
+
+
+def test_an_unknown_recording(index):
+    with pytest.raises(NoSuchRecording, match="nothing"):
+        index.recording("nothing")
+    assert not index.has_recording("nothing")
+
+
+def test_the_order_is_that_of_the_contract(index):
+    """Start, from, to, call ids, id: the same for the same calls, whatever the ids."""
+    same = {"started_at": "2026-11-21T20:05:01.000Z"}
+    finish(index, 9, **same, **{"from": "1", "to": "1", "call_ids": ["a"]})
+    finish(index, 3, **same, **{"from": "2", "to": "1", "call_ids": ["a"]})
+    finish(index, 4, **same, **{"from": "1", "to": "2", "call_ids": ["a"]})
+    finish(index, 2, **same, **{"from": "1", "to": "2", "call_ids": ["b"]})
+    finish(index, 8, **same, **{"from": "1", "to": "2", "call_ids": ["b"]})
+    finish(index, 5, started_at="2026-11-21T20:05:00.999Z")
+    assert [row["id"] for row in index.recordings()] == [name(number) for number in (5, 9, 4, 2, 8, 3)]
+
+
+def test_filters(index):
+    for number in range(6):
+        finish(index, number, "recovered" if number == 2 else "sealed")
+    finish(index, 6, review={"needed": True, "causes": ["x"]}, call_ids=["odd%_", "call-6"])
+    ids = lambda **filters: [row["id"] for row in index.recordings(**filters)]  # noqa: E731
+    assert ids(since="2026-11-21T20:05:04", until="2026-11-21T20:05:06") == [name(3), name(4)]
+    assert ids(number="1003") == [name(3)]
+    assert ids(number="100") == [name(number) for number in range(7)]
+    assert ids(number="%") == []
+    assert ids(call_id="call-4@192.0.2.1") == [name(4)]
+    assert ids(call_id="odd%_") == ids(call_id="call-6") == [name(6)]
+    assert ids(call_id="call-4") == []
+    assert ids(state="recovered") == [name(2)]
+    assert ids(review=True) == [name(6)]
+    assert ids(limit=2) == [name(5), name(6)]
+    assert ids(limit=2, state="sealed", number="1001") == [name(1)]
+
+
+def test_first_letters_find_ids(index):
+    for number in (10, 11, 20):
+        finish(index, number)
+    assert index.ids_like("20261121T20052") == [name(20)]
+    assert index.ids_like("20261121T20051") == [name(10), name(11)]
+    assert index.ids_like("%") == index.ids_like("_") == []
+
+
+def test_peers_text_of_any_kind_is_kept(index):
+    texts = ["Jürgen 李 😀", "a\0b", "'; DROP TABLE recordings; --", "\x1b[31m", "\ud800 lone", "x" * 10_000]
+    for number, text in enumerate(texts):
+        finish(index, number, **{"from": text, "call_ids": [text]})
+        call = {
+            "call_id": text,
+            "first_seen": "2026-11-21T20:05:00.000Z",
+            "from": text,
+            "outcome": "complete",
+        }
+        index.call_saved(call)
+    assert [row["from"] for row in index.recordings()] == texts
+    assert sorted(call["from"] for call in index.calls()) == sorted(texts)
+
+
+# Calls
+
+
+def call(number, **changes):
+    return {
+        "call_id": f"call-{number}",
+        "from": f"10{number:02d}",
+        "to": "200",
+        "first_seen": f"2026-11-21T20:05:{number:02d}.000Z",
+        "answered_at": None,
+        "ended_at": None,
+        "outcome": "complete",
+        "reason": "all speakers were recorded",
+        "recording": None,
+        **changes,
+    }
+
+
+def test_calls_are_kept_and_updated(index):
+    index.call_saved(call(2, outcome=None, reason=None))
+    index.call_saved(call(1))
+    index.call_saved(call(2, recording=name(2)))
+    assert index.calls() == [call(1), call(2, recording=name(2))]
+    assert index.calls(recording=name(2)) == [call(2, recording=name(2))]
+
+
+def test_a_call_id_used_again_is_another_call(index):
+    index.call_saved(call(1, outcome="unanswered"))
+    index.call_saved(call(1, first_seen="2026-11-21T21:00:00.000Z"))
+    assert [each["outcome"] for each in index.calls()] == ["unanswered", "complete"]
+
+
+def test_filters_of_calls(index):
+    for number in range(5):
+        index.call_saved(call(number, outcome="missing" if number == 3 else "complete"))
+    assert index.calls(outcome="missing") == [call(3, outcome="missing")]
+    assert index.calls(number="1004") == [call(4)]
+    assert index.calls(since="2026-11-21T20:05:01", until="2026-11-21T20:05:02") == [call(1)]
+    assert [each["call_id"] for each in index.calls(limit=2)] == ["call-3", "call-4"]
+
+
+def test_calls_that_a_crash_cut_off_get_an_outcome(index):
+    index.recording_started(name(1), summary(1))
+    index.call_saved(call(0))
+    index.call_saved(call(1, call_id="call-1@192.0.2.1", outcome=None, reason=None))
+    index.call_saved(call(2, outcome=None, reason=None))
+    found = index.calls_interrupted("the recorder was restarted")
+    assert [(each["outcome"], each["recording"]) for each in found] == [
+        ("partial", name(1)),
+        ("missing", None),
+    ]
+    assert [each["reason"] for each in index.calls()][1:] == ["the recorder was restarted"] * 2
+    assert index.calls_interrupted("again") == []
+
+
+# Alerts
+
+
+def test_alerts_wait_until_they_are_delivered(index):
+    first = index.alert_added({"kind": "review", "recording": name(1)})
+    second = index.alert_added({"kind": "review", "recording": name(2)})
+    assert index.alerts_pending() == [
+        {"kind": "review", "recording": name(1), "id": first},
+        {"kind": "review", "recording": name(2), "id": second},
+    ]
+    index.alert_delivered(first)
+    assert [alert["id"] for alert in index.alerts_pending()] == [second]
+    assert index.alerts_pending(limit=0) == []
+
+
+# Remotes
+
+
+def test_what_a_remote_lacks_is_pending(index):
+    index.set_remotes(["nas", "vault"])
+    index.recording_started(name(0), summary(0))
+    finish(index, 1)
+    finish(index, 2, "recovered")
+    finish(index, 3, "damaged")
+    assert [row["id"] for row in index.sync_pending("nas")] == [name(1), name(2)]
+    index.sync_state(name(1), "nas", "verified", sha256="ab" * 32, verified_at="2026-11-21T20:06:00.000Z")
+    assert [row["id"] for row in index.sync_pending("nas")] == [name(2)]
+    assert [row["id"] for row in index.sync_pending("vault")] == [name(1), name(2)]
+    assert index.recording(name(1))["sync"] == [
+        {"remote": "nas", "state": "verified", "verified_at": "2026-11-21T20:06:00.000Z"},
+        {"remote": "vault", "state": "pending", "verified_at": None},
+    ]
+    assert index.sync_counts("nas") == {"verified": 1, "failed": 0, "pending": 1, "error": None}
+
+
+def test_a_failed_copy_waits_for_its_time(index):
+    finish(index, 1)
+    index.sync_state(name(1), "nas", "failed", error="wrong bytes", next_ns=STARTED_NS + 10)
+    assert index.sync_pending("nas", now_ns=STARTED_NS) == []
+    (row,) = index.sync_pending("nas", now_ns=STARTED_NS + 10)
+    assert row["attempts"] == 1
+    assert len(index.sync_pending("nas")) == 1
+    assert index.sync_counts("nas")["error"] == "wrong bytes"
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -5 * 365 * 86_400, 5 * 365 * 86_400])
+def test_a_clock_that_jumps_does_not_hold_a_copy_back(index, jump_s):
+    finish(index, 1)
+    index.sync_state(name(1), "nas", "failed", error="x", next_ns=STARTED_NS + 5 * 10**9)
+    assert len(index.sync_pending("nas", now_ns=STARTED_NS + jump_s * 10**9)) == 1
+
+
+def test_another_store_has_nothing_of_ours(index):
+    index.set_remotes(["nas"])
+    finish(index, 1)
+    index.set_remote_identity("nas", "one")
+    index.sync_state(name(1), "nas", "verified", sha256="x", verified_at="t")
+    index.set_remote_identity("nas", "one")
+    assert index.sync_pending("nas") == []
+    index.set_remote_identity("nas", "two")
+    assert index.remote_identity("nas") == "two"
+    assert len(index.sync_pending("nas")) == 1
+
+
+def test_remotes_that_are_configured_no_more_are_not_shown(index):
+    finish(index, 1)
+    index.set_remotes(["old", "new"])
+    index.set_remotes(["new"])
+    assert [state["remote"] for state in index.recording(name(1))["sync"]] == ["new"]
+
+
+# The database
+
+
+def test_a_batch_is_one_transaction(index, spool):
+    with Index.open(spool) as other:
+        with index.batch():
+            finish(index, 1)
+            with index.batch():
+                finish(index, 2)
+            assert other.recordings() == []
+        assert len(other.recordings()) == 2
+        with pytest.raises(KeyError):
+            finish_then_fail(index)
+        assert len(index.recordings()) == len(other.recordings()) == 2
+        finish(index, 4)
+        assert len(other.recordings()) == 3
+
+
+def finish_then_fail(index):
+    with index.batch():
+        finish(index, 3)
+        index.call_saved({})
+
+
+def test_it_is_kept(spool):
+    with Index.open(spool) as index:
+        finish(index, 1)
+    with Index.open(spool) as index:
+        assert len(index.recordings()) == 1
+
+
+def work(spool, first, count, barrier):
+    barrier.wait()
+    with Index.open(spool) as index:
+        for number in range(first, first + count):
+            with index.batch():
+                index.recording_started(name(number), summary(number))
+                finish(index, number)
+            index.sync_pending("nas")
+            index.sync_state(name(number), "nas", "verified", sha256="x", verified_at="t")
+
+
+def test_two_processes_write_at_once(spool):
+    """From the making of the file on; neither ever fails or loses anything."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(3)
+    workers = [context.Process(target=work, args=(spool, start, 30, barrier)) for start in (0, 30, 60)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    with Index.open(spool) as index:
+        assert len(index.recordings()) == 90
+        assert index.sync_pending("nas") == []
+
+
+def test_a_writer_waits_for_another(spool, index):
+    """A reader inside a batch never gets 'database is locked' because somebody wrote meanwhile."""
+    with Index.open(spool) as other:
+        other.recordings()
+        finish(index, 1)
+        with other.batch():
+            assert len(other.recordings()) == 1
+            finish(other, 2)
+    assert len(index.recordings()) == 2
+
+
+def test_writing_is_cheap(index):
+    """A hundred finished calls in one window must not hold the recorder up: well under a millisecond each."""
+    began = time.perf_counter()
+    with index.batch():
+        for number in range(50):
+            finish(index, number)
+            index.call_saved(call(number))
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database, whatever the name says" * 30, b"SQLite format 3\0" + b"\1" * 5000]
+)
+def test_a_damaged_index_is_one_clear_error(tmp_path, content):
+    spool = Spool(tmp_path / "spool").prepare()
+    spool.index_path.write_bytes(content)
+    with pytest.raises(SpoolCorrupt, match=r"index\.db"):
+        Index.open(spool)
+
+
+def test_an_index_of_a_later_version_is_left_alone(spool, index):
+    with sqlite3.connect(spool.index_path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(SpoolError, match="newer"):
+        Index.open(spool)
+
+
+def test_no_spool_no_index(tmp_path):
+    with pytest.raises(SpoolError, match=r"index\.db"):
+        Index.open(Spool(tmp_path / "nowhere"))
+
+
+def test_a_sealed_recording_as_the_writer_made_it(tmp_path):
+    desk = make_desk(tmp_path)
+    sealed = desk.record()
+    with Index.open(desk.spool) as index:
+        desk.enter(index, sealed)
+        row = index.recording(sealed.recording)
+    assert (row["sha256"], row["bytes"]) == (sealed.sha256, sealed.bytes)
