@@ -85,8 +85,12 @@ class Dialog:
         in_dialog: bool = True,
         fork: str | None = None,
         path: tuple[Endpoint, Endpoint] | None = None,
+        vias: int = 1,
     ) -> list[CallEvent]:
-        """A request. Without `cseq` the sender's next number is taken, without `branch` a new one."""
+        """A request. Without `cseq` the sender's next number is taken, without `branch` a new one.
+
+        `vias` tells how many hops it has come.
+        """
         callee_tag = self.callee_tag if fork is None else fork
         if cseq is None:
             self.cseq[by] += 1
@@ -99,8 +103,9 @@ class Dialog:
         from_, to = (alice, bob) if by == "caller" else (bob, alice)
         source, destination = path or ((ALICE, BOB) if by == "caller" else (BOB, ALICE))
         text = (
-            f"{method} sip:x@{destination.host} SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch={branch}\r\n"
-            f"From: {from_}\r\nTo: {to}\r\nCall-ID: {self.call_id}\r\nCSeq: {cseq} {method}\r\n{_body(body)}"
+            f"{method} sip:x@{destination.host} SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch={branch}"
+            f"{', SIP/2.0/UDP earlier;branch=z9hG4bKearlier' * (vias - 1)}\r\nFrom: {from_}\r\n"
+            f"To: {to}\r\nCall-ID: {self.call_id}\r\nCSeq: {cseq} {method}\r\n{_body(body)}"
         )
         return self.deliver(text, (source, destination))
 

@@ -1,10 +1,12 @@
 """The two user agents: what they are told, and that a missing program or a taken port is said clearly."""
 
+import importlib.util
 import socket
 from pathlib import Path
 
 import pytest
 
+from recorderd.tools import agents_pjsua2
 from recorderd.tools.agents import HOST, Agent, AgentError, free_port, is_free, place_call
 from recorderd.tools.speech import make_voices
 
@@ -26,6 +28,13 @@ def test_the_agents_stay_on_loopback(tmp_path: Path) -> None:
     account = (tmp_path / "a" / "accounts").read_text()
     assert "regint=0" in account
     assert "audio_codecs=PCMA/8000/1" in account
+
+
+def test_a_missing_library_is_told(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pjsua2") is not None:
+        pytest.skip("pjsua2 is installed here")
+    with pytest.raises(AgentError, match="pjsua2 is not installed"):
+        agents_pjsua2.place_call(1, tmp_path / "a.wav", tmp_path / "b.wav")
 
 
 def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,15 @@ def both():
 def test_who_sends_to_the_callee_is_the_caller(both):
     found = both.match(CALLER, CALLEE, 0)
     assert (found.call, found.speaker, found.signalled) == ("a", "caller", True)
-    assert found.formats == PCMU
     found = both.match(CALLEE, CALLER, 0)
-    assert (found.speaker, found.formats) == ("callee", OPUS)
+    assert (found.call, found.speaker, found.signalled) == ("a", "callee", True)
+
+
+def test_the_receiver_says_what_payload_types_mean(both):
+    both.expect(expected("caller", CALLER, formats={96: PCMU[0], **OPUS}))
+    both.expect(expected("callee", CALLEE, formats={96: OPUS[111]}))
+    assert both.match(CALLER, CALLEE, 0).formats == {96: OPUS[111], **OPUS}
+    assert both.match(CALLEE, CALLER, 0).formats == {96: PCMU[0], **OPUS}
 
 
 def test_a_sender_behind_nat_and_the_answer_to_it(both):
@@ -37,7 +43,6 @@ def test_a_sender_behind_nat_and_the_answer_to_it(both):
     assert (found.speaker, found.signalled) == ("caller", False)
     back = both.match(CALLEE, NAT, 0)
     assert (back.speaker, back.signalled) == ("callee", True)
-    assert back.formats == OPUS
 
 
 def test_nobody_announced_it(both):

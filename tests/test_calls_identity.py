@@ -157,7 +157,9 @@ class TestForking:
         branches = []
         for host in ("10.0.0.21", "10.0.0.22"):
             path = (PROXY, Endpoint(host, 5060))
-            dialog.request("INVITE", cseq=outer.cseq, in_dialog=False, body=sdp("10.0.0.1", 4000), path=path)
+            dialog.request(
+                "INVITE", cseq=outer.cseq, in_dialog=False, body=sdp("10.0.0.1", 4000), vias=2, path=path
+            )
             branches.append((dialog.last, (path[1], path[0])))
         (desk, from_desk), (mobile, from_mobile) = branches
         assert dialog.response(486, desk, path=from_desk, fork="desk") == []
@@ -167,16 +169,24 @@ class TestForking:
         assert dialog.call.state is State.TALKING
         assert len(dialog.told(CallStarted)) == len(dialog.told(CallAnswered)) == 1
 
-    def test_all_branches_busy_is_the_end_also_where_the_first_hop_is_not_seen(self):
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_all_branches_busy_is_the_end_also_where_the_first_hop_is_not_seen(self, order):
         dialog = Dialog()
         legs = []
         for host in ("10.0.0.21", "10.0.0.22"):
             path = (PROXY, Endpoint(host, 5060))
-            dialog.request("INVITE", cseq=1, in_dialog=False, body=sdp("10.0.0.1", 4000), path=path)
+            dialog.request("INVITE", cseq=1, in_dialog=False, body=sdp("10.0.0.1", 4000), vias=2, path=path)
             legs.append((dialog.last, (path[1], path[0])))
-        (first, back_first), (second, back_second) = legs
-        assert dialog.response(486, second, path=back_second, fork="b") == []
-        assert kinds(dialog.response(486, first, path=back_first, fork="a")) == ["CallEnded"]
+        (first, back_first), (second, back_second) = (legs[index] for index in order)
+        assert dialog.response(486, first, path=back_first, fork="a") == []
+        assert kinds(dialog.response(486, second, path=back_second, fork="b")) == ["CallEnded"]
+
+    def test_the_callers_own_hop_decides_though_a_branch_is_open(self):
+        dialog = Dialog()
+        dialog.invite(path=(ALICE, PROXY))
+        outer = dialog.last
+        dialog.request("INVITE", cseq=outer.cseq, in_dialog=False, vias=2, path=(PROXY, BOB))
+        assert kinds(dialog.response(480, outer, path=(PROXY, ALICE))) == ["CallEnded"]
 
     def test_two_callees_answer_and_one_is_dropped(self):
         dialog = Dialog()
@@ -191,3 +201,13 @@ class TestForking:
         dialog.response(200, invite, body=sdp("10.0.0.21", 5100), fork="first")
         dialog.callee_tag = "second"
         assert kinds(dialog.hang_up("callee")) == ["CallEnded"]
+
+    def test_late_forks_do_not_push_the_one_that_talks_out(self):
+        dialog = Dialog()
+        dialog.invite()
+        invite = dialog.last
+        dialog.response(200, invite, body=sdp("10.0.0.2", 5000))
+        for number in range(100):
+            dialog.response(200, invite, body=sdp("10.0.0.66", 6000 + 2 * number), fork=f"fork{number}")
+        assert ("callee", Endpoint("10.0.0.2", 5000)) in dialog.call.expectations
+        assert len(dialog.call.expectations) == 2

@@ -30,7 +30,9 @@ class TestLegs:
         dialog.invite(path=(ALICE, PROXY))
         outer = dialog.last
         dialog.response(100, outer, path=(PROXY, ALICE))
-        dialog.request("INVITE", cseq=outer.cseq, in_dialog=False, body=relay_for_bob, path=(PROXY, BOB))
+        dialog.request(
+            "INVITE", cseq=outer.cseq, in_dialog=False, body=relay_for_bob, vias=2, path=(PROXY, BOB)
+        )
         inner = dialog.last
         for status, body in ((180, ""), (200, "answer")):
             dialog.response(status, inner, body=body and sdp(*B), path=(BOB, PROXY))
@@ -48,7 +50,7 @@ class TestLegs:
         }
         dialog.request("BYE", "callee", path=(BOB, PROXY))
         bye = dialog.last
-        dialog.request("BYE", "callee", cseq=bye.cseq, path=(PROXY, ALICE))
+        dialog.request("BYE", "callee", cseq=bye.cseq, vias=2, path=(PROXY, ALICE))
         assert len(dialog.response(200, path=(ALICE, PROXY))) == 1
         assert dialog.response(200, bye, path=(PROXY, BOB)) == []
 
@@ -68,7 +70,7 @@ class TestLegs:
         dialog.request("INVITE", "callee", body=sdp(*B, "sendonly"), path=(BOB, PROXY))
         outer = dialog.last
         body = sdp("10.0.0.9", 8002, "sendonly")
-        dialog.request("INVITE", "callee", cseq=outer.cseq, body=body, path=(PROXY, ALICE))
+        dialog.request("INVITE", "callee", cseq=outer.cseq, body=body, vias=2, path=(PROXY, ALICE))
         inner = dialog.last
         dialog.response(200, inner, body=sdp(*A, "recvonly"), path=(ALICE, PROXY))
         dialog.response(200, outer, body=sdp("10.0.0.9", 8000, "recvonly"), path=(PROXY, BOB))

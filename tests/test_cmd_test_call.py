@@ -89,7 +89,7 @@ def test_silly_lengths_are_refused(spool: Path, seconds: str) -> None:
 def placed(monkeypatch: pytest.MonkeyPatch, spool: Path) -> Iterator[list[CallReport]]:
     """A daemon that answers, and a call that is not really placed: the first of the list is its report."""
     reports = [CallReport(CALL_ID, True, 8.0, "")]
-    monkeypatch.setattr(cmd_test_call, "place_call", lambda *arguments, **options: reports[0])
+    monkeypatch.setitem(cmd_test_call.AGENTS, "baresip", lambda *arguments, **options: reports[0])
     monkeypatch.setattr(cmd_test_call, "SEALED_WITHIN_S", 0.0)
     monkeypatch.setattr(cmd_test_call, "is_free", lambda port: True)
     daemon = ControlSocket(spool / "control.sock")

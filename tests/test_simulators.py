@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.live.tshark import tshark, tshark_complaints, tshark_fields, tshark_rtp_streams
 from tests.simulators import g711
+from tests.simulators.compare import first_difference, place_of
 from tests.simulators.encapsulation import ETHERNET, LOOP, NULL, RAW, SLL, SLL2, Address
 from tests.simulators.payloads import opus_decode
 from tests.simulators.pbx import PbxSimulator
@@ -269,6 +270,24 @@ def test_other_ways_to_set_up(tmp_path: Path) -> None:
     assert invites[0] == invites[1]
     assert before.answered_ns is not None
     assert before.callee.start_ns < before.caller.start_ns < before.answered_ns
+
+
+def test_fragments_of_both_versions_go_together_again(tmp_path: Path) -> None:
+    path = tmp_path / "calls.pcap"
+    simulate(path, BASIC, replace(BASIC, ip_version=6, start_s=0.01), sip_mtu=500)
+    assert tshark_complaints(path) == []
+    assert len(tshark_fields(path, "sip", "sip.CSeq.method")) == 14
+    assert len(tshark_fields(path, "ipv6.fraghdr", "frame.number")) >= 4
+
+
+def test_sound_is_found_to_the_sample() -> None:
+    said = Speech(1).window(np.arange(0, 16_000, 160), 160, 8000).ravel()
+    heard = np.concatenate([np.zeros(130, np.int16), said, np.zeros(50, np.int16)])
+    assert place_of(said, heard, near=100, within=40) == 130
+    assert place_of(said, heard, near=100, within=20) is None
+    heard[130 + 15_999] += 1
+    assert place_of(said, heard, near=130, within=5) is None
+    assert "1 of 16000 samples differ, the first at 15999" in first_difference(said, heard[130:])
 
 
 @pytest.mark.parametrize(

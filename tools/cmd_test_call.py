@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from recorderd.errors import ChecksFailed, UsageError
 from recorderd.service.control import ask
-from recorderd.tools.agents import HOST, CallReport, Codec, is_free, place_call
+from recorderd.tools import agents, agents_pjsua2
+from recorderd.tools.agents import HOST, CallReport, Codec, is_free
 from recorderd.tools.command import Advance, Session
 from recorderd.tools.speech import make_voices
 
@@ -25,6 +26,8 @@ POLL_S: Final = 0.2
 PACKETS_A_SECOND: Final = 50
 ENOUGH: Final = 0.8
 QUIETEST_DBOV: Final = -45.0
+
+AGENTS: Final = {"baresip": agents.place_call, "pjsua2": agents_pjsua2.place_call}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--codec", choices=("pcmu", "pcma", "opus"), default="pcmu", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--agent", choices=tuple(AGENTS), default="baresip", help="whose user agents (default: %(default)s)"
     )
     parser.add_argument(
         "--sip-port",
@@ -69,7 +75,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         voices = make_voices(Path(folder))
         live: list[str] = []
         with session.progress("calling", total=arguments.seconds) as advance:
-            report = place_call(
+            report = AGENTS[arguments.agent](
                 arguments.seconds,
                 voices.caller,
                 voices.callee,

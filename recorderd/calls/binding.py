@@ -105,11 +105,18 @@ class Expectations:
             if not self._admit(receiver.call, speaker, source, destination, signalled, now):
                 self.foreign += 1
                 return None
-            return Binding(receiver.call, speaker, receiver.formats, signalled)
+            return Binding(receiver.call, speaker, self._formats(receiver.call, speaker), signalled)
         if sender is not None:
-            formats = self._calls[sender.call].formats.get(other(sender.side), sender.formats)
-            return Binding(sender.call, sender.side, formats, signalled=True)
+            return Binding(sender.call, sender.side, self._formats(sender.call, sender.side), signalled=True)
         return None
+
+    def _formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
+        """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).
+
+        Some senders use their own numbers all the same: those the receiver does not have are taken from theirs.
+        """
+        formats = self._calls[call].formats
+        return {**formats.get(speaker, {}), **formats.get(other(speaker), {})}
 
     def heard(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint, now: int) -> None:
         """Say that a bound stream is still heard, so that it holds its place."""

@@ -164,8 +164,7 @@ class CallEngine:
         cancelled = self._hops.cancelled_by(message)
         if cancelled is not None:
             cancelled.cancelled = True
-        waiting = any(known.open and not known.cancelled for known in self._hops.forming(message.cseq))
-        if not waiting or (cancelled is not None and cancelled.leg == 0):
+        if cancelled is None or self._hops.decides(cancelled):
             self._signal(Signal.CANCEL, now, "cancelled")
 
     def _bye(self, fork: str, now: int) -> None:
@@ -187,7 +186,7 @@ class CallEngine:
     ) -> None:
         status = message.status
         first, transaction.open = transaction.open, transaction.open and status < 200
-        if transaction.method == "BYE":
+        if message.cseq_method == "BYE":
             if first and status >= 200 and self._talks(fork):
                 challenged = status in (401, 407)
                 self._signal(Signal.BYE_CHALLENGE if challenged else Signal.BYE_DONE, now, "bye")
@@ -213,9 +212,7 @@ class CallEngine:
             if self.call.ringing_at is None:
                 self.call.ringing_at = now
             self._signal(Signal.PROGRESS, now)
-        elif transaction.leg == 0 or not any(known.open for known in self._hops.forming(message.cseq)):
-            # A forking proxy takes a refusal from one branch and waits for the others; the caller's own hop,
-            # which is the first that was seen, decides.
+        elif self._hops.decides(transaction):
             signal = Signal.CHALLENGE if status in ASKS_AGAIN else Signal.REFUSAL
             self._signal(signal, now, _refusal(message))
 

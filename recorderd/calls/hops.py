@@ -28,9 +28,9 @@ class Transaction:
 
     Attributes:
         branch: of the topmost Via, see `bounded_id`.
-        cseq: of the request; with the branch it is unique even where the branch is not.
-        method: of the request.
+        cseq: of the request.
         leg: the hop.
+        vias: how many elements the request has gone through; more on the hops behind a proxy.
         forming: it is an INVITE that forms the dialog, not one within it.
         open: no final response was seen.
         requested: the request itself was seen, not only a response.
@@ -39,8 +39,8 @@ class Transaction:
 
     branch: str
     cseq: int
-    method: str
     leg: int
+    vias: int
     forming: bool
     open: bool = True
     requested: bool = False
@@ -55,7 +55,7 @@ class Hops:
     def __init__(self) -> None:
         self.legs = 0
         self._paths: dict[tuple[Endpoint, Endpoint], int] = {}
-        self._transactions: dict[tuple[str, int, str], Transaction] = {}
+        self._transactions: dict[tuple[str, int, str, str], Transaction] = {}
 
     def leg(self, source: Endpoint, destination: Endpoint, *, forming: bool = False) -> int:
         """The leg of a request by its pair of addresses; an INVITE that forms the dialog may open another.
@@ -81,7 +81,8 @@ class Hops:
         """Remember a transaction by the first message seen of it, which on a mirror may be a response."""
         leg = self.leg(source, destination, forming=forming)
         key = _key(message, message.request_method)
-        begun = self._transactions[key] = Transaction(*key, leg, forming)
+        begun = Transaction(key[0], message.cseq, leg, _vias(message), forming)
+        self._transactions[key] = begun
         if len(self._transactions) > MAX_TRANSACTIONS:
             del self._transactions[next(iter(self._transactions))]
         return begun
@@ -92,9 +93,22 @@ class Hops:
         if path not in self._paths:
             self._learn(path, transaction.leg)
 
-    def forming(self, since: int = 0) -> list[Transaction]:
-        """The INVITEs that would form the dialog, oldest first, from the number `since` on."""
-        return [known for known in self._transactions.values() if known.forming and known.cseq >= since]
+    def forming(self) -> list[Transaction]:
+        """The INVITEs that would form the dialog, oldest first."""
+        return [known for known in self._transactions.values() if known.forming]
+
+    def decides(self, done: Transaction) -> bool:
+        """Whether the end of one such INVITE is the end of the attempt.
+
+        A forking proxy takes a refusal from one branch and waits for the others, so as long as another INVITE
+        is waited for on the same stretch of the way, or nearer to the caller, it is not. What is open further
+        away does not count: the proxy has already given up.
+        """
+        return not any(
+            known.open and not known.cancelled and known.cseq >= done.cseq and known.vias <= done.vias
+            for known in self.forming()
+            if known is not done
+        )
 
     def cancelled_by(self, cancel: SipMessage) -> Transaction | None:
         """The INVITE that a CANCEL is for: same branch, same number (RFC 3261 section 9.1)."""
@@ -120,5 +134,10 @@ def _path(source: Endpoint, destination: Endpoint) -> tuple[Endpoint, Endpoint]:
     return (source, destination) if source <= destination else (destination, source)
 
 
-def _key(message: SipMessage, method: str) -> tuple[str, int, str]:
-    return bounded_id(message.branch), message.cseq, method
+def _key(message: SipMessage, method: str) -> tuple[str, int, str, str]:
+    """What one transaction has in common, also where the branch is not unique (RFC 2543 had none)."""
+    return bounded_id(message.branch), message.cseq, method, bounded_id(message.from_.tag)
+
+
+def _vias(message: SipMessage) -> int:
+    return sum(value.count(",") + 1 for value in message.all("via"))

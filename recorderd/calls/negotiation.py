@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from recorderd.calls.events import SIDES, Side, other
 from recorderd.wire.endpoint import Endpoint
-from recorderd.wire.sdp import MediaDescription, SessionDescription
+from recorderd.wire.sdp import MediaDescription, SessionDescription, nowhere
 
 MAX_FORKS: Final = 16  #: callees of one leg whose descriptions are kept
 MAX_LINES: Final = 4  #: audio lines of a description that are looked at
@@ -64,7 +64,7 @@ class Negotiation:
     `fork` is the callee's tag: each callee of a forked INVITE speaks for itself.
     """
 
-    __slots__ = ("_exchanges", "_holds", "_outstanding", "_said", "_tentative")
+    __slots__ = ("_exchanges", "_holds", "_outstanding", "_said", "_tentative", "_winner")
 
     def __init__(self) -> None:
         self._said: dict[tuple[Side, str], Lines] = {}
@@ -72,6 +72,7 @@ class Negotiation:
         self._exchanges: dict[Side, Exchange] = {}
         self._outstanding: Side | None = None
         self._holds: dict[tuple[Side, str], bool] = {}
+        self._winner: str | None = None
 
     def request(self, side: Side, fork: str, cseq: int, lines: Lines, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side` with a description; `cseq` is -1 when it could not be read."""
@@ -122,6 +123,7 @@ class Negotiation:
 
     def expectations(self, winner: str | None) -> Iterator[Expectation]:
         """Where media is expected; `winner` is the tag of the callee that answered, None before."""
+        self._winner = winner
         for (side, fork), lines in self._said.items():
             if side == "callee" and winner is not None and fork != winner:
                 continue
@@ -189,9 +191,11 @@ class Negotiation:
         slot = _slot(side, fork)
         before = self._said.get(slot)
         self._said[slot] = _with_known_addresses(lines, before or {})
-        callees = [slot for slot in self._said if slot[0] == "callee"]
-        if len(callees) > MAX_FORKS:
-            del self._said[callees[0]]
+        others = [
+            known for known in self._said if known[0] == "callee" and known[1] not in (fork, self._winner)
+        ]
+        if len(others) >= MAX_FORKS:
+            del self._said[others[0]]
         peer = self._said.get(_slot(other(side), fork))
         held = _holds(lines, before, None if is_offer else peer)
         if held is not None:
@@ -250,7 +254,7 @@ def _with_known_addresses(lines: Lines, before: Lines) -> Lines:
 
 def _lost(media: MediaDescription) -> bool:
     """Whether a held stream never had an address."""
-    return media.held and media.endpoint is not None and media.endpoint.host in ("0.0.0.0", "::")  # noqa: S104
+    return media.endpoint is not None and nowhere(media.endpoint.host)
 
 
 def _expected(side: Side, lines: Lines, peers: list[Lines]) -> Iterator[Expectation]:

@@ -9,6 +9,7 @@ import time
 from typing import Any, Final
 
 from recorderd.config import Config
+from recorderd.service.commit import GroupCommit
 from recorderd.service.control import ControlSocket
 from recorderd.service.daemon import Service
 from recorderd.service.engine import Engine
@@ -28,6 +29,7 @@ def capture(config: Config) -> int:
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(open_archive(config))
         engine = Engine(archive, engine_settings(config))
+        commit = stack.enter_context(contextlib.closing(GroupCommit(archive.spool)))
         tap = stack.enter_context(contextlib.closing(Tap(config)))
         control = stack.enter_context(contextlib.closing(ControlSocket(config.control_socket)))
         published = 0.0
@@ -36,7 +38,7 @@ def capture(config: Config) -> int:
             nonlocal published
             if (now := time.monotonic()) - published >= STATUS_S:
                 published = now
-                control.publish(_status(config, engine, tap))
+                control.publish(_status(config, engine, tap, commit))
                 service.notifier.alive()
 
         each_round()
@@ -47,12 +49,13 @@ def capture(config: Config) -> int:
     return 0
 
 
-def _status(config: Config, engine: Engine, tap: Tap) -> dict[str, Any]:
+def _status(config: Config, engine: Engine, tap: Tap, commit: GroupCommit) -> dict[str, Any]:
     return {
         "state": "running",
         "site": config.site.name,
         "spool": str(config.spool.path),
         "time": time.time(),
         "rings": tap.status(),
+        "commits": {"done": commit.commits, "failed": commit.failures},
         **engine.status(),
     }

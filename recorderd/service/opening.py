@@ -12,6 +12,7 @@ from recorderd.service.engine import EngineSettings
 from recorderd.spool.index import Index
 from recorderd.spool.keys import load_recipients
 from recorderd.spool.layout import Spool
+from recorderd.spool.rebuild import rebuild
 from recorderd.spool.recovery import recover
 from recorderd.spool.signing import HostKey
 
@@ -24,6 +25,17 @@ def engine_settings(config: Config) -> EngineSettings:
     return EngineSettings(frozenset(capture.sip_ports), capture.grace_ms, capture.pending_s)
 
 
+def _reindex(spool: Spool, index: Index, host_key: HostKey) -> None:
+    """A spool without an index: a new one, or one whose index was lost and is made again from the
+    manifests.
+    """
+    entered, problems = rebuild(spool, index, host_key.public)
+    if entered or problems:
+        log.warning("the index was missing; %d recordings entered from their manifests", entered)
+    for problem in problems:
+        log.error("%s", problem)
+
+
 @contextlib.contextmanager
 def open_archive(config: Config) -> Iterator[SpoolArchive]:
     """Take the spool for as long as the block runs.
@@ -33,17 +45,13 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
     recipients = load_recipients(config.encryption.recipients, suite=config.encryption.suite)
     spool = Spool(config.spool.path).prepare()
     with spool.lock():
-        host_key = HostKey.load_or_create(config.signing_key)
+        host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)
+        known = spool.index_path.exists()
         with Index.open(spool) as index:
+            if not known:
+                _reindex(spool, index, host_key)
             for found in recover(spool, index, host_key):
-                log.warning(
-                    "%s: %s, %d of %d bytes intact, %.1f s",
-                    found.recording,
-                    found.state,
-                    found.intact_bytes,
-                    found.bytes,
-                    found.elapsed_s,
-                )
+                log.warning("%s", found)
             for call in index.calls_interrupted(RESTARTED):
                 log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
             yield SpoolArchive(

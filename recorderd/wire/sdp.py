@@ -115,6 +115,11 @@ def parse_sdp(body: bytes) -> SessionDescription:
     return SessionDescription(session.origin, tuple(found), tuple(defects)[:_MAX_DEFECTS])
 
 
+def nowhere(host: str) -> bool:
+    """Whether a host means that nothing is to be sent (RFC 3264 section 8.4, RFC 6157)."""
+    return host in _NOWHERE or host.endswith(".invalid")
+
+
 def sdp_of(message: SipMessage) -> SessionDescription | None:
     """The session description that a message carries, alone or in a multipart body; None when there is none.
 
@@ -217,7 +222,7 @@ def _media(level: _Level, session: _Level) -> MediaDescription:
         endpoint=Endpoint(host, port) if host is not None and port else None,
         protocol=protocol[:32],
         direction=level.direction or session.direction or "sendrecv",
-        held=host in _NOWHERE or (host or "").endswith(".invalid"),
+        held=host is not None and nowhere(host),
         formats=_formats(formats, level),
         ptime=ascii_int(level.attributes.get("ptime", ""), 1000) or None,
         label=level.attributes.get("label", ""),

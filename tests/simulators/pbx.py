@@ -89,10 +89,10 @@ class PbxSimulator:
         """Each caller has an address of its own; the callees are behind the PBX, on ports of their own."""
         if script.ip_version == 4:
             phone = str(ipaddress.IPv4Address("10.1.0.0") + 1 + index)
-            pbx, private = "10.0.0.1", "192.168.77.5"
+            pbx, private = "10.0.0.1", ("192.168.77.5", "192.168.88.6")
         else:
             phone = str(ipaddress.IPv6Address("fd00:1::") + 1 + index)
-            pbx, private = "fd00::1", "fd00:77::5"
+            pbx, private = "fd00::1", ("fd00:77::5", "fd00:88::6")
         hosts = {"caller": script.caller_host or phone, "callee": script.callee_host or pbx}
         ports = {"caller": script.caller_port or 40000 + 8 * (index % 2000)}
         ports["callee"] = script.callee_port or 10000 + 8 * (index % 3500)
@@ -103,7 +103,7 @@ class PbxSimulator:
             ("callee", script.callee, tag[8:16]),
         ):
             media = Address(hosts[side], ports[side])
-            announced = Address(private, 16384) if side in script.nat else media
+            announced = Address(private[len(parties)], 16384) if side in script.nat else media
             sip = Address(hosts[side], script.sip_port)
             name: SideName = "caller" if side == "caller" else "callee"
             parties.append(Party(name, user, sip, media, announced, side_tag))
