@@ -37,7 +37,6 @@ class Binding:
 class _Expected:
     call: str
     side: Side
-    formats: Mapping[int, PayloadFormat]
     until_ns: int | None = None
 
 
@@ -74,7 +73,7 @@ class Expectations:
         media.formats[event.side] = event.formats
         waiting = self._at.setdefault(event.endpoint, [])
         waiting[:] = [known for known in waiting if known.call != event.call]
-        waiting.append(_Expected(event.call, event.side, event.formats))
+        waiting.append(_Expected(event.call, event.side))
         media.endpoints.add(event.endpoint)
 
     def withdraw(self, event: MediaWithdrawn) -> None:
@@ -113,7 +112,8 @@ class Expectations:
     def _formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
         """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).
 
-        Some senders use their own numbers all the same: those the receiver does not have are taken from theirs.
+        Some senders use their own numbers all the same: those the receiver does not have are taken from
+        theirs.
         """
         formats = self._calls[call].formats
         return {**formats.get(speaker, {}), **formats.get(other(speaker), {})}

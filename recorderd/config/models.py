@@ -139,7 +139,7 @@ class CaptureConfig(_Section):
         default=16, description="MiB of kernel ring for signalling, an interface"
     )
     media_frame_bytes: FrameBytes = Field(
-        default=1024,
+        default=2048,
         description="room for one media packet in the ring, headers included: a power of two, 256 to 65536",
     )
     signalling_frame_bytes: FrameBytes = Field(

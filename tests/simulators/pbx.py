@@ -97,7 +97,7 @@ class PbxSimulator:
         ports = {"caller": script.caller_port or 40000 + 8 * (index % 2000)}
         ports["callee"] = script.callee_port or 10000 + 8 * (index % 3500)
         tag = hashlib.sha256(call_id.encode()).hexdigest()
-        parties = []
+        parties: list[Party] = []
         for side, user, side_tag in (
             ("caller", script.caller, tag[:8]),
             ("callee", script.callee, tag[8:16]),
