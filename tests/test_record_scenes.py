@@ -107,11 +107,33 @@ def test_keys_are_events_and_no_sound(tmp_path):
     assert tones == [("caller", "4"), ("caller", "2"), ("caller", "#"), ("callee", "7")]
 
 
-def test_a_strangers_packets_are_counted(tmp_path):
+@pytest.mark.parametrize("nat", [frozenset(), frozenset({"caller"})])
+@pytest.mark.parametrize("first_s", [0.2, 2.0])
+def test_a_stranger_is_kept_out_and_counted(tmp_path, nat, first_s):
+    """Even one who was there before the real one."""
     simulator = PbxSimulator(seed=15)
-    simulator.add(CallScript(talk_s=8, happenings=(Stranger(2, 2, toward="callee"),)))
+    truth = simulator.add(
+        CallScript(talk_s=8, nat=nat, caller_media_s=1.0, happenings=(Stranger(first_s, 4, toward="callee"),))
+    )
     recorded = record(tmp_path, simulator)
-    assert recorded.engine.expectations.foreign >= 1
+    assert_exact(recorded, truth, truth.caller)
+    assert recorded.track(recorded.of(truth), "caller")["packets"] == truth.caller.packets
+    assert recorded.engine.counters["streams_kept_out"] == 1
+
+
+def test_a_stranger_who_was_taken_for_the_caller_is_set_apart(tmp_path):
+    simulator = PbxSimulator(seed=15)
+    truth = simulator.add(
+        CallScript(talk_s=9, caller_media_s=5, happenings=(Stranger(0.2, 8, toward="callee"),))
+    )
+    recorded = record(tmp_path, simulator)
+    row = recorded.of(truth)
+    assert_exact(recorded, truth, truth.caller)
+    assert recorded.track(row, "caller")["packets"] == truth.caller.packets
+    heard, events = recorded.heard(row)
+    assert list(heard.tracks) == ["caller", "callee", "stranger"]
+    assert [event["stream"] for event in events if event["event"] == "displaced"]
+    assert recorded.engine.counters["streams_displaced"] == 1
 
 
 @pytest.mark.parametrize(

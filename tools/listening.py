@@ -17,6 +17,8 @@ Samples = NDArray[np.int16]
 
 BLOCK_S = 1.0
 ORDER = ("caller", "callee")
+STRANGER = "stranger"
+"""The label of streams that were taken for a speaker's until the real one came; in no layout but `tracks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,14 @@ class Heard:
     tracks: dict[str, TrackAudio]
     start_us: float
 
+    @property
+    def speakers(self) -> dict[str, TrackAudio]:
+        """The tracks of the call's own speakers."""
+        return {label: track for label, track in self.tracks.items() if label in ORDER}
+
     def rate(self) -> int:
         """The highest rate among the tracks, in Hz."""
-        return max((track.rate() for track in self.tracks.values()), default=8000)
+        return max((track.rate() for track in self.speakers.values()), default=8000)
 
 
 def hear(recording: Recording) -> Heard:
@@ -46,14 +53,18 @@ def hear(recording: Recording) -> Heard:
         audio = TrackAudio([lanes[number] for number in sorted(lanes) if labels[number] == label])
         if audio.span_us() is not None:
             tracks[label] = audio
-    starts = [span[0] for span in (audio.span_us() for audio in tracks.values()) if span]
+    spans = {label: audio.span_us() for label, audio in tracks.items()}
+    starts = [span[0] for label, span in spans.items() if span and label != STRANGER]
     return Heard(tracks, min(starts, default=0.0))
 
 
 def _event(event: dict[str, Any], lanes: dict[int, LanePackets], labels: dict[int, str]) -> None:
-    if event.get("event") not in ("stream", "formats"):
+    if event.get("event") not in ("stream", "formats", "displaced"):
         return
     number = int(event["stream"])
+    if event["event"] == "displaced":
+        labels[number] = STRANGER
+        return
     formats = {int(pt): Format(**described) for pt, described in event["formats"].items()}
     if event["event"] == "stream":
         lanes[number] = LanePackets(Lane({**STATIC, **formats}))
@@ -100,7 +111,7 @@ def even_blocks(blocks: Iterable[Samples], size: int) -> Iterator[Samples]:
 def together(heard: Heard, rate: int) -> Iterator[list[Samples]]:
     """All tracks in step: for each block, one mono array a track, all of one length."""
     size = int(BLOCK_S * rate)
-    streams = [even_blocks(track.blocks(heard.start_us, rate), size) for track in heard.tracks.values()]
+    streams = [even_blocks(track.blocks(heard.start_us, rate), size) for track in heard.speakers.values()]
     for blocks in zip_longest(*streams):
         longest = max(len(block) for block in blocks if block is not None)
         yield [_padded(block, longest) for block in blocks]
@@ -115,12 +126,11 @@ def _padded(block: Samples | None, length: int) -> Samples:
 
 def stereo(heard: Heard, rate: int) -> Iterator[Samples]:
     """Caller left, callee right: blocks of shape (n, 2). Whoever was not recorded is silent."""
-    places = {label: (0 if label == "caller" else 1) for label in heard.tracks}
     for blocks in together(heard, rate):
-        out = np.zeros((len(blocks[0]), 2), np.int32)
-        for label, block in zip(heard.tracks, blocks, strict=True):
-            out[:, places[label]] += block
-        yield np.clip(out, -32768, 32767).astype(np.int16)
+        out = np.zeros((len(blocks[0]), 2), np.int16)
+        for label, block in zip(heard.speakers, blocks, strict=True):
+            out[:, ORDER.index(label)] = block
+        yield out
 
 
 def mix(heard: Heard, rate: int) -> Iterator[Samples]:

@@ -3,12 +3,16 @@
 An SDP says where its sender wants to *receive* (RFC 3264), so a packet to the callee's address is the caller
 speaking. A sender behind NAT comes from elsewhere than its SDP says, and the far end answers to wherever it
 latched on; then the other end of the packet still is an announced address (symmetric RTP, RFC 4961). At least
-one end of every accepted stream was therefore announced by signalling. A stranger's stream towards an
-announced address is kept out for as long as the one that holds the place is heard.
+one end of every accepted stream was therefore announced by signalling.
+
+Anybody can send to an announced address. How far a source is trusted is its *standing*; one that stands lower
+never takes the place of one that stands higher and is heard, and one that nothing speaks for must wait, for a
+better one may still come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, IntEnum
 from typing import Final
 
 from recorderd.calls.events import MediaExpected, MediaWithdrawn, Side, other
@@ -18,8 +22,29 @@ from recorderd.wire.sdp_formats import PayloadFormat
 WITHDRAWN_NS: Final = 1_000_000_000
 """A stream that began this long after its address was withdrawn is still what was on its way."""
 
+PATIENCE_NS: Final = 2_000_000_000
+"""How long a stream from a host that signalling never named waits for a better one to appear in its place."""
+
 HOLDS_NS: Final = 2_000_000_000
 """A stream silent for this long no longer keeps others out of its place."""
+
+
+class Standing(IntEnum):
+    """How far signalling speaks for the source of a stream."""
+
+    STRANGER = 0
+    """Not at all."""
+    KNOWN_HOST = 1
+    """The call's signalling came from, or went to, this host: a phone behind NAT."""
+    SIGNALLED = 2
+    """The source is where the speaker announced to receive."""
+
+
+class Held(Enum):
+    """Why a stream to an announced address is not (yet) taken."""
+
+    TAKEN = "another source holds the place"
+    WAITING = "nothing speaks for its source, and a better one may come"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +54,9 @@ class Binding:
     call: str
     speaker: Side
     formats: Mapping[int, PayloadFormat]
-    signalled: bool
-    """Whether the source, too, is an announced address."""
+    standing: Standing
+    displaces: Endpoint | None = None
+    """The source of lower standing that was taken for the speaker until now."""
 
 
 @dataclass(slots=True)
@@ -45,6 +71,7 @@ class _Place:
     """The source that a speaker was last heard from, at one destination."""
 
     source: Endpoint
+    standing: Standing
     heard_ns: int
 
 
@@ -58,11 +85,11 @@ class _CallMedia:
 class Expectations:
     """Announced media addresses, and the calls that announced them."""
 
-    def __init__(self) -> None:
+    def __init__(self, knows: Callable[[str, str], bool], patience_ns: int = PATIENCE_NS) -> None:
+        """``knows(call, host)`` tells whether a host took part in a call's signalling."""
+        self._knows, self._patience_ns = knows, patience_ns
         self._at: dict[Endpoint, list[_Expected]] = {}
         self._calls: dict[str, _CallMedia] = {}
-        self.foreign = 0
-        """Streams that were kept out because another holds their place."""
 
     def __len__(self) -> int:
         return len(self._at)
@@ -92,22 +119,36 @@ class Expectations:
             else:
                 del self._at[endpoint]
 
-    def match(self, source: Endpoint, destination: Endpoint, now: int) -> Binding | None:
-        """Find the call of a stream that began at ``now``; None where nobody announced it, or its place is
-        held.
+    def match(self, source: Endpoint, destination: Endpoint, since: int, now: int) -> Binding | Held | None:
+        """Find the call of a stream that began at ``since`` and is still without one at ``now``.
+
+        None where nobody announced either end of it.
         """
-        receiver = self._newest(destination, now)
-        sender = self._newest(source, now)
-        if receiver is not None:
-            speaker = other(receiver.side)
-            signalled = sender is not None and sender.call == receiver.call and sender.side == speaker
-            if not self._admit(receiver.call, speaker, source, destination, signalled, now):
-                self.foreign += 1
+        receiver = self._newest(destination, since)
+        sender = self._newest(source, since)
+        if receiver is None:
+            if sender is None:
                 return None
-            return Binding(receiver.call, speaker, self._formats(receiver.call, speaker), signalled)
-        if sender is not None:
-            return Binding(sender.call, sender.side, self._formats(sender.call, sender.side), signalled=True)
-        return None
+            formats = self._formats(sender.call, sender.side)
+            return Binding(sender.call, sender.side, formats, Standing.SIGNALLED)
+        call, speaker = receiver.call, other(receiver.side)
+        standing = Standing.STRANGER
+        if sender is not None and sender.call == call and sender.side == speaker:
+            standing = Standing.SIGNALLED
+        elif self._knows(call, source.host):
+            standing = Standing.KNOWN_HOST
+        places = self._calls[call].places
+        held = places.get((speaker, destination))
+        if held is not None and (held.source == source or since - held.heard_ns >= HOLDS_NS):
+            held = None
+        # Two announced sources are one speaker who has moved.
+        if held is not None and (held.standing > standing or held.standing == standing < Standing.SIGNALLED):
+            return Held.TAKEN
+        if standing is Standing.STRANGER and now - since < self._patience_ns:
+            return Held.WAITING
+        places[speaker, destination] = _Place(source, standing, since)
+        displaces = held.source if held is not None and held.standing < standing else None
+        return Binding(call, speaker, self._formats(call, speaker), standing, displaces)
 
     def _formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
         """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).
@@ -130,14 +171,3 @@ class Expectations:
             if known.until_ns is None or now <= known.until_ns:
                 return known
         return None
-
-    def _admit(
-        self, call: str, speaker: Side, source: Endpoint, destination: Endpoint, signalled: bool, now: int
-    ) -> bool:
-        places = self._calls[call].places
-        held = places.get((speaker, destination))
-        taken = held is not None and held.source != source and now - held.heard_ns < HOLDS_NS
-        if taken and not signalled:
-            return False
-        places[speaker, destination] = _Place(source, now)
-        return True

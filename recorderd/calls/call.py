@@ -8,6 +8,7 @@ from recorderd.wire.endpoint import Endpoint
 
 MAX_HOLDS = 256  #: holds listed of one call; later ones still give events
 MAX_DEFECTS = 16
+MAX_HOSTS = 16
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Call:
         senders: the sides that were to send at some time of the talk. A side held or inactive throughout,
             or one that only listens, is not among them; without session descriptions both are.
         defects: what was wrong in the signalling and tolerated.
+        hosts: where its signalling came from and went to, the first `MAX_HOSTS` of them.
     """
 
     key: str
@@ -66,10 +68,16 @@ class Call:
     encrypted: bool = False
     senders: frozenset[Side] = frozenset(SIDES)
     defects: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
 
     def expected_speakers(self) -> tuple[Side, ...]:
         """The sides whose media must be there for the recording to be complete, caller first."""
         return tuple(side for side in SIDES if side in self.senders)
+
+    def signalled_by(self, *hosts: str) -> None:
+        """Remember who takes part in the signalling."""
+        if len(self.hosts) < MAX_HOSTS:
+            self.hosts.update(hosts)
 
     def note(self, *defects: str) -> None:
         """Keep what was wrong, each once, so many at most."""

@@ -189,6 +189,7 @@ class CallTable:
         self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         before = engine.call.state
+        engine.call.signalled_by(source.host, destination.host)
         events = engine.message(message, source, destination, now)
         self._timers.arm(engine.call.key, before, engine.call.state)
         self._weigh(engine)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 UNBOUND: Final = -1
 """Owner of a stream that no signalling has explained yet."""
 
+DISPLACED: Final = -2
+"""Owner of a stream that was taken for a speaker's until the real one came: its packets are dropped."""
+
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
 

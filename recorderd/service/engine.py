@@ -15,13 +15,13 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.calls.binding import Binding, Expectations
+from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
 from recorderd.calls.events import CallEnded, CallEvent, CallStarted, MediaExpected, MediaWithdrawn, other
 from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import UNBOUND, StreamTable
+from recorderd.media.streams import DISPLACED, StreamTable
 from recorderd.media.table import Packets, PacketTable
 from recorderd.service.session import Session, Sink, as_formats
 from recorderd.service.window import WindowRows, stretches
@@ -79,6 +79,8 @@ class _Origin:
     destination: Endpoint
     ssrc: int
     since_ns: int
+    kept_out: bool = False
+    """Another source was heard in its place."""
 
 
 class Engine:
@@ -89,7 +91,8 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.dissector = Dissector(settings.sip_ports, settings.seed)
         self.calls = CallTable()
-        self.expectations = Expectations()
+        patience_ns = min(PATIENCE_NS, int(settings.pending_s * 5e8))
+        self.expectations = Expectations(self._knows, patience_ns)
         self.streams = StreamTable()
         self.sequencer = Sequencer(self.streams)
         self.table = PacketTable(settings.pending_bytes)
@@ -227,9 +230,12 @@ class Engine:
             origin = self._origins[row]
             if origin.since_ns >= end_ns:
                 continue
-            binding = self.expectations.match(origin.source, origin.destination, origin.since_ns)
-            if binding is not None:
-                self._join(row, origin, binding)
+            found = self.expectations.match(origin.source, origin.destination, origin.since_ns, end_ns)
+            if isinstance(found, Binding):
+                self._join(row, origin, found)
+            elif found is Held.TAKEN and not origin.kept_out:
+                origin.kept_out = True
+                self.counters["streams_kept_out"] += 1
 
     def _join(self, row: int, origin: _Origin, binding: Binding) -> None:
         session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
@@ -241,6 +247,13 @@ class Engine:
         self.streams.owner[row] = session.number
         self.streams.lane[row] = stream.number
         self._describe(row, session)
+        if binding.displaces is not None:
+            self.counters["streams_displaced"] += 1
+            for gone in session.displace(binding, origin.destination, origin.since_ns // 1000):
+                self.streams.owner[gone] = DISPLACED
+
+    def _knows(self, call: str, host: str) -> bool:
+        return host in self.calls.get(call).hosts
 
     def _describe(self, row: int, session: Session) -> None:
         formats = session.streams[int(self.streams.lane[row])].lane.formats
@@ -320,7 +333,6 @@ class Engine:
                 **self.counters,
                 **{f"frames_{name}": count for name, count in self.dissector.counters.items()},
                 **{f"calls_{name}": count for name, count in self.calls.counters.items()},
-                "streams_foreign": self.expectations.foreign,
                 "streams_refused": self.streams.refused,
                 "packets_overflowed": self.table.overflow,
                 "packets_stray": self.sequencer.strays,
@@ -352,6 +364,3 @@ def _gather(media: MediaPackets, stream: NDArray[np.int32]) -> Packets:
         media.payload_len,
         payload,
     )
-
-
-__all__ = ["UNBOUND", "Archive", "Engine", "EngineSettings"]

@@ -53,6 +53,8 @@ class Stream:
     lane: Lane
     listener: Listener
     tones: ToneFollower
+    displaced: bool = False
+    """A stranger's, as the real one showed."""
 
 
 class Session:
@@ -104,6 +106,19 @@ class Session:
             formats=_described(as_formats(binding.formats)),
         )
         return stream
+
+    def displace(self, binding: Binding, destination: Endpoint, time_us: int) -> list[int]:
+        """The real source of a speaker has come: put the streams taken for it aside; returns their rows."""
+        gone = [
+            stream
+            for stream in self.streams
+            if stream.speaker == binding.speaker
+            and (stream.source, stream.destination) == (binding.displaces, destination)
+        ]
+        for stream in gone:
+            stream.displaced = True
+            self.event("displaced", time_us, stream=stream.number)
+        return [stream.row for stream in gone]
 
     def add_formats(self, speaker: Side, formats: Mapping[int, Format], time_us: int) -> list[Stream]:
         """A new offer or answer told more payload types; returns the streams that it is about."""
@@ -215,7 +230,7 @@ class Session:
         return max((span.end_us for span in self._spans()), default=None)
 
     def _spans(self, side: Side | None = None) -> list[Span]:
-        found = (stream.lane.span() for stream in self.streams if side in (None, stream.speaker))
+        found = (s.lane.span() for s in self.streams if side in (None, s.speaker) and not s.displaced)
         return [span for span in found if span]
 
     def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
@@ -224,11 +239,11 @@ class Session:
         return [
             self._track(side, table, sequencer, start)
             for side in SIDES
-            if any(stream.speaker == side for stream in self.streams)
+            if any(stream.speaker == side and not stream.displaced for stream in self.streams)
         ]
 
     def _track(self, side: Side, table: StreamTable, sequencer: Sequencer, start_us: float) -> Track:
-        mine = [stream for stream in self.streams if stream.speaker == side]
+        mine = [stream for stream in self.streams if stream.speaker == side and not stream.displaced]
         rows = [stream.row for stream in mine]
         found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
         gaps = [
