@@ -18,6 +18,9 @@ Table = Callable[[NDArray[np.uint8]], NDArray[np.int16]]
 RATE = 8000
 """Speech level, noise and voice activity need no more, in Hz."""
 
+HOLD_BYTES = 24_000
+"""Coded bytes gathered before they are measured: three seconds of G.711."""
+
 
 class Listener:
     """Feeds one stream of a track to the track's meter."""
@@ -29,13 +32,16 @@ class Listener:
         self.undecodable = 0
         self._decoders: dict[str, Decoder] = {}
         self._tables: dict[str, Table | None] = {}
+        self._held: list[NDArray[np.uint8]] = []
+        self._held_bytes = 0
+        self._held_for: Table | None = None
 
     def hear_alike(self, known: Format | None, payload: NDArray[np.uint8]) -> None:
         """Take in packets of one format and size: ``payload`` of shape (n, size), all of it coded sound."""
         decode_block = self._table(known)
         if known is not None and decode_block is not None:
             self.heard[known] += len(payload)
-            self.meter.add(decode_block(payload.reshape(-1)), RATE)
+            self._hold(decode_block, payload.flatten())
         else:
             self._hear_type(known, payload, np.full(len(payload), payload.shape[1], np.int32))
 
@@ -66,7 +72,23 @@ class Listener:
         if decode_block is None:
             self._decode(known.name, payload, size)
         else:
-            self.meter.add(decode_block(payload[np.arange(payload.shape[1]) < size[:, None]]), RATE)
+            self._hold(decode_block, payload[np.arange(payload.shape[1]) < size[:, None]])
+
+    def _hold(self, table: Table, coded: NDArray[np.uint8]) -> None:
+        """Gather a few seconds: measuring them costs little more than measuring one."""
+        if table is not self._held_for:
+            self.settle()
+        self._held_for = table
+        self._held.append(coded)
+        self._held_bytes += len(coded)
+        if self._held_bytes >= HOLD_BYTES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Measure what was gathered; before the meter is asked for its figures."""
+        if self._held and self._held_for is not None:
+            self.meter.add(self._held_for(np.concatenate(self._held)), RATE)
+        self._held, self._held_bytes = [], 0
 
     def _table(self, known: Format | None) -> Table | None:
         """How whole windows of a format are decoded, where they can be."""
@@ -94,4 +116,5 @@ class Listener:
             except PayloadError:
                 self.undecodable += 1
         if pieces:
+            self.settle()
             self.meter.add(np.concatenate(pieces)[:, 0], decoder.rate)

@@ -259,6 +259,7 @@ class Session:
         end = max((span.end_us for span in spans), default=begin)
         heard: Counter[Format] = Counter()
         for stream in mine:
+            stream.listener.settle()
             heard.update(stream.listener.heard)
         facts = TrackFacts(
             label=side,
