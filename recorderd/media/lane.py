@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recorderd.codecs.formats import Format
 from recorderd.codecs.registry import codec
 from recorderd.errors import PeerError
-from recorderd.media.clock import Segment, StreamClock, segments
+from recorderd.media.clock import Segment, Steady, StreamClock, segments
 from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
@@ -59,6 +59,21 @@ class Lane:
         """Whether packets of this type are sound: all are that are not RFC 4733 events."""
         known = self.formats.get(payload_type)
         return known is None or known.name != TONES
+
+    def full(self, timestamp: int) -> int:
+        """The next packet's timestamp on 64 bits."""
+        return self._clock.full(timestamp)
+
+    def follow_steady(self, packets: Steady, payload_type: int, last_payload: Callable[[], bytes]) -> bool:
+        """Take in packets of one type, none missing, by their extremes; False where :meth:`follow` must."""
+        if packets.first_seq != self._last_seq + 1 or not self.is_audio(payload_type):
+            return False
+        if not self._clock.follow_steady(packets, self.clock_rate(payload_type)):
+            return False
+        self._cache = None
+        self._last_seq = packets.last_seq
+        self._last = (packets.last_timestamp, payload_type, last_payload())
+        return True
 
     def follow(
         self,

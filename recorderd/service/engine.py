@@ -10,6 +10,7 @@ replay gives what the tap gave.
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import DISPLACED, StreamTable
 from recorderd.media.table import Packets, PacketTable
 from recorderd.service.session import Session, Sink, as_formats
-from recorderd.service.window import WindowRows, stretches
+from recorderd.service.window import WindowRows, steady, stretches
 from recorderd.spool.container import PACKET_ROW
 from recorderd.wire.dissect import Dissector, Signalling
 from recorderd.wire.endpoint import Endpoint
@@ -284,12 +285,18 @@ class Engine:
         kind = self.streams.kind[stream, packets.payload_type]
         window = WindowRows(order.seq, packets, rows, kind)
         parts = stretches(order, packets, self.streams.lane[stream], kind)
+        owners = owner[order.starts].tolist()
+        lanes = [
+            self._numbers[number].streams[part.lane].lane for number, part in zip(owners, parts, strict=True)
+        ]
+        clocks = steady(window, parts, lanes, self.streams.clock[stream, packets.payload_type])
+        together = zip(owners, parts, clocks, strict=True)
+        for number, mine in groupby(together, key=itemgetter(0)):
+            self._numbers[number].window(window, [(part, clock) for _, part, clock in mine])
         heard = self.streams.last_seen_ns[stream[order.starts]].tolist()
-        for number, mine in groupby(parts, key=lambda part: int(owner[part.first])):
-            self._numbers[number].window(window, list(mine))
-        for part, now in zip(parts, heard, strict=True):
+        for number, part, now in zip(owners, parts, heard, strict=True):
             origin = self._origins[part.stream]
-            session = self._numbers[int(owner[part.first])]
+            session = self._numbers[number]
             speaker = session.streams[part.lane].speaker
             self.expectations.heard(session.call, speaker, origin.source, origin.destination, now)
 

@@ -12,6 +12,7 @@ from recorderd.calls.binding import Binding
 from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.errors import DiskFull, SpoolError
+from recorderd.media.clock import Steady
 from recorderd.media.lane import Lane, Span
 from recorderd.media.sequence import Sequencer
 from recorderd.media.streams import TONE, StreamTable
@@ -145,25 +146,25 @@ class Session:
         """Write an event into the recording."""
         self._write(lambda sink: sink.event({"event": name, "time_us": time_us, **facts}))
 
-    def window(self, window: WindowRows, mine: Sequence[Stretch]) -> None:
+    def window(self, window: WindowRows, mine: Sequence[tuple[Stretch, Steady | None]]) -> None:
         """Take in the session's packets of a window: stretches of its streams, one after the other."""
-        span = slice(mine[0].first, mine[-1].last)
+        span = slice(mine[0][0].first, mine[-1][0].last)
         packets = window.packets
         time_us, block = packets.time_us[span], packets.payload[span]
         base = int(time_us.min())
         rows = window.rows[span]
         # A clock that leaps within a window must not wrap what has 32 bits.
         rows["time"] = np.minimum(time_us - base, MAX_TIME)
-        size = mine[0].size
-        if size >= 0 and all(stretch.size == size for stretch in mine):
+        size = mine[0][0].size
+        if size >= 0 and all(stretch.size == size for stretch, _ in mine):
             payload = block[:, :size]
         else:
             payload = block[np.arange(block.shape[1]) < packets.size[span, None]]
         self._write(lambda sink: sink.media(base, rows, payload))
-        for stretch in mine:
-            self._follow(self.streams[stretch.lane], window, stretch)
+        for stretch, steady in mine:
+            self._follow(self.streams[stretch.lane], window, stretch, steady)
 
-    def _follow(self, stream: Stream, window: WindowRows, stretch: Stretch) -> None:
+    def _follow(self, stream: Stream, window: WindowRows, stretch: Stretch, steady: Steady | None) -> None:
         packets = window.packets
         span = slice(stretch.first, stretch.last)
         size, block, payload_type = packets.size[span], packets.payload[span], packets.payload_type[span]
@@ -171,14 +172,17 @@ class Session:
         def coded(index: int) -> bytes:
             return block[index, : size[index]].tobytes()
 
-        stream.lane.follow(
-            window.seq[span],
-            packets.timestamp[span],
-            packets.time_us[span],
-            payload_type,
-            coded,
-            one_type=stretch.payload_type >= 0,
-        )
+        if steady is None or not stream.lane.follow_steady(
+            steady, stretch.payload_type, lambda: coded(len(size) - 1)
+        ):
+            stream.lane.follow(
+                window.seq[span],
+                packets.timestamp[span],
+                packets.time_us[span],
+                payload_type,
+                coded,
+                one_type=stretch.payload_type >= 0,
+            )
         if stretch.tones:
             tone = window.kind[span] == TONE
             for at in np.flatnonzero(tone).tolist():
