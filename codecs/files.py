@@ -214,9 +214,13 @@ class _Sink(io.FileIO):
 
 @contextmanager
 def _appearing(path: Path) -> Iterator[_Sink]:
-    """Give a file that gets its name when the block ends well, and vanishes when an exception ends it."""
+    """Give a file that gets its name when the block ends well, and vanishes when an exception ends it.
+
+    It is its owner's alone: what was sealed is clear in it.
+    """
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     sink = _Sink(temporary, "x")
+    os.fchmod(sink.fileno(), 0o600)
     try:
         with sink:
             yield sink

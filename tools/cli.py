@@ -32,6 +32,7 @@ COMMANDS = {
     "test-call": "place a real call and see it recorded",
 }
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +105,13 @@ def run(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> int:
         return report(error, "--json" in argv, stdout, stderr)
     except PermissionError as error:
         return report(SpoolError(f"{error.filename}: permission denied"), "--json" in argv, stdout, stderr)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except OSError as error:
+        # Not a disk of ours, which has errors of its own: where the answer goes to is full or closed.
+        return report(
+            UsageError(f"cannot write the answer: {error.strerror or error}"), False, stderr, stderr
+        )
 
 
 def report(error: RecorderError, as_json: bool, stdout: TextIO, stderr: TextIO) -> int:
@@ -128,6 +136,8 @@ def error_json(error: RecorderError) -> dict[str, object]:
 
 def main() -> None:
     """The entry point of ``recorderctl``."""
+    if sys.stdout is None or sys.stderr is None:
+        sys.exit(UsageError.exit_code)  # closed by the caller: nobody to tell anything
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()
@@ -136,7 +146,7 @@ def main() -> None:
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 0
+        code = BROKEN_PIPE
     sys.exit(code)
 
 

@@ -15,8 +15,8 @@ from recorderd import __version__
 from recorderd.alerts.syslog import Syslog
 from recorderd.errors import ChecksFailed, ConfigError, RecorderError
 from recorderd.service.control import ask
+from recorderd.service.opening import recipients_of
 from recorderd.service.tap import interfaces
-from recorderd.spool.keys import load_recipients
 from recorderd.spool.layout import Spool
 from recorderd.spool.sync import open_remotes
 from recorderd.tools.command import Session
@@ -96,7 +96,7 @@ def _guard(name: str, check: Callable[[], list[Check]]) -> list[Check]:
 
 
 def _recipients(config: Any) -> list[Check]:
-    found = load_recipients(config.encryption.recipients, suite=config.encryption.suite)
+    found = recipients_of(config)
     return [Check("recipients", OK, ", ".join(f"{r.id.hex()} ({r.suite})" for r in found))]
 
 

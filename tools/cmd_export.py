@@ -9,9 +9,10 @@ from recorderd.codecs.files import AudioTrack, FileFormat, write_audio, write_tr
 from recorderd.errors import DiskFull, SpoolCorrupt, UsageError
 from recorderd.spool.durable import disk_error
 from recorderd.spool.keys import Identity, load_identities
-from recorderd.spool.reader import Recording
+from recorderd.spool.reader import COMPLETE, CORRUPT, Recording
 from recorderd.tools.command import Session
 from recorderd.tools.listening import Heard, hear, mix, stereo
+from recorderd.wire.printable import printable
 
 FORMATS: Final[tuple[FileFormat, ...]] = ("wav", "flac", "opus", "mka")
 LAYOUTS: Final = ("stereo", "tracks", "mix")
@@ -42,41 +43,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
-    """Export; returns 0."""
+    """Export; returns 0, or SpoolCorrupt's code where something exported is damaged."""
     if bool(arguments.ids) == arguments.all:
         raise UsageError("export: give recording ids, or --all")
     if not arguments.identity:
         raise UsageError(
             "export: --identity FILE is needed: recordings are sealed, and only a private key opens them"
         )
-    ids = arguments.ids or [row["id"] for row in session.index.recordings() if row["state"] != "recording"]
+    ids = [session.find(text) for text in arguments.ids] or [
+        row["id"] for row in session.index.recordings() if row["state"] in ("sealed", "recovered")
+    ]
     into_folder = arguments.output.is_dir()
     if not into_folder and (arguments.all or len(ids) > 1):
         raise UsageError(f"export: {arguments.output} must be an existing folder for more than one recording")
+    fmt = _format(arguments, into_folder)
+    _check_target(session, arguments)
     identities = load_identities(arguments.identity)
-    fmt = _format(arguments)
     done = []
     with session.progress("exporting", total=len(ids)) as advance:
         for count, recording_id in enumerate(ids):
             advance(count, description=recording_id)
             target = arguments.output / f"{recording_id}.{fmt}" if into_folder else arguments.output
             done.append(_export(session, recording_id, target, fmt, arguments.layout, identities))
-    if session.json:
-        session.emit(done)
-    else:
-        for entry in done:
-            for path in entry["files"]:
-                note = "" if entry["status"] == "complete" else f"  ({entry['status']})"
-                session.say(f"{path}{note}")
+    damaged = [entry["id"] for entry in done if entry["status"] == CORRUPT]
+    _tell(session, done)
+    if damaged:
+        names = printable(", ".join(damaged), limit=2000)
+        session.stderr.write(f"recorderctl: damaged, only what is intact was exported: {names}\n")
+        return SpoolCorrupt.exit_code
     return 0
 
 
-def _format(arguments: argparse.Namespace) -> FileFormat:
+def _tell(session: Session, done: Sequence[dict[str, Any]]) -> None:
+    if session.json:
+        session.emit(done)
+        return
+    if not done:
+        session.say("nothing to export: no sealed or recovered recordings here")
+    for entry in done:
+        for path in entry["files"]:
+            session.say(path if entry["status"] == COMPLETE else f"{path}  ({entry['status']})")
+
+
+def _format(arguments: argparse.Namespace, into_folder: bool) -> FileFormat:
+    """The format asked for, by option or by what OUT ends in; the two must not differ."""
     chosen: FileFormat | None = arguments.format
-    if chosen is not None:
-        return chosen
-    ending = arguments.output.suffix.lower().lstrip(".")
-    return next((known for known in FORMATS if known == ending), "wav")
+    ending = "" if into_folder else arguments.output.suffix.lower().lstrip(".")
+    named = next((known for known in FORMATS if known == ending), None)
+    if ending and (named is None if chosen is None else chosen != named):
+        raise UsageError(f"export: {arguments.output} ends in .{ending}; known are: {', '.join(FORMATS)}")
+    return chosen or named or "wav"
+
+
+def _check_target(session: Session, arguments: argparse.Namespace) -> None:
+    """Never write over what is no earlier export: devices, keys, the spool itself."""
+    target: Path = arguments.output
+    if str(target) in ("-", "."):
+        raise UsageError("export: -o wants a file or an existing folder; standard output is none")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise UsageError(f"export: {target} is no regular file")
+    real = target.resolve()
+    if any(real == identity.resolve() for identity in arguments.identity):
+        raise UsageError(f"export: {target} is the identity; a key is never overwritten")
+    if real.is_relative_to(session.spool.path.resolve()):
+        raise UsageError(f"export: {target} lies in the spool; recordings are never overwritten")
 
 
 def _export(
@@ -88,13 +118,14 @@ def _export(
     identities: Sequence[Identity],
 ) -> dict[str, Any]:
     with Recording.open(session.spool.locate(recording_id), identities) as recording:
+        if recording.id != recording_id:
+            raise SpoolCorrupt(f"{recording_id}: the file holds another recording, {recording.id}")
         heard = hear(recording)
-        status = recording.status
+        status, problems = recording.status, recording.problems
     if not heard.tracks:
         raise SpoolCorrupt(f"{recording_id}: holds no audio ({status})")
-    tags = {"title": recording_id}
     try:
-        files = _write(heard, target, fmt, layout, tags)
+        files = _write(heard, target, fmt, layout, {"title": recording_id})
     except OSError as error:
         failure = disk_error(error, target)
         raise (
@@ -103,6 +134,7 @@ def _export(
     return {
         "id": recording_id,
         "status": status,
+        "problems": list(problems),
         "files": [str(path) for path in files],
         "tracks": list(heard.tracks),
         "sample_rate": heard.rate(),

@@ -72,7 +72,7 @@ def prepare(home: Path) -> Path:
 def daemon(config: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The running daemon; ready inside the block, stopped after it."""
     log = (home / "recorderd.log").open("ab")
-    command = [sys.executable, "-m", "recorderd.service.cli", "run", "-c", str(config)]
+    command = [sys.executable, "-P", "-m", "recorderd.service.cli", "run", "-c", str(config)]
     process = subprocess.Popen(command, stderr=log, stdout=log, process_group=0)
     try:
         until = time.monotonic() + READY_S
@@ -91,7 +91,7 @@ def daemon(config: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def control(config: Path, *words: str) -> Any:
     """Run recorderctl with --json; returns its answer. Raises ChecksFailed where it fails."""
-    command = [sys.executable, "-m", "recorderd.tools.cli", "-c", str(config), "--json", *words]
+    command = [sys.executable, "-P", "-m", "recorderd.tools.cli", "-c", str(config), "--json", *words]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise ChecksFailed(

@@ -1,6 +1,7 @@
 """Reads a configuration file; every fault becomes a line ``FILE:LINE key.path[0]: what is wrong``."""
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,10 +41,23 @@ def parse_config(data: bytes, name: str, base: Path) -> Config:
             faults += [fault for fault in _faults(error, document) if fault.path not in known]
     elif values is not None:
         faults.append(Fault(1, (), "must be keys and values, as `spool:` and `encryption:`"))
+    if config is not None:
+        faults += [Fault(document.line(path), path, what) for path, what in _overlaps(config)]
     if faults or config is None:
         raise ConfigError("\n".join(_text(name, fault) for fault in sorted(faults, key=_order)))
     config.read_from(name, document)
     return config
+
+
+def _overlaps(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Remotes that are no second place: in the spool, around it, or in one another."""
+    taken = [("the spool", config.spool.path.resolve())]
+    for number, remote in enumerate(config.sync.remotes):
+        real = remote.path.resolve()
+        for what, other in taken:
+            if real.is_relative_to(other) or other.is_relative_to(real):
+                yield ("sync", "remotes", number, "path"), f"{remote.path} is not apart from {what}"
+        taken.append((f"the remote {remote.name}", real))
 
 
 def _order(fault: Fault) -> tuple[int, str]:
@@ -84,6 +98,8 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
             return f"must be a list, is {given}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be keys and values, is {given}"
+        case "literal_error" if path[-1:] == ("interfaces",):
+            return f"must be auto or a list such as [eth0], is {given}"
         case "literal_error":
             return f"must be {context['expected']}, is {given}"
         case "greater_than_equal":

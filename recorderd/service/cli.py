@@ -4,11 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recorderd import __version__
 from recorderd.config import Config, load_config
 from recorderd.errors import CaptureFileError
 from recorderd.service.daemon import guarded, say, set_up_logging
+
+if TYPE_CHECKING:
+    from recorderd.service.archive import SpoolArchive
+    from recorderd.service.engine import Engine
 
 DEFAULT_CONFIG = Path("/etc/recorderd/config.yaml")
 
@@ -68,17 +73,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     from recorderd.service.opening import engine_settings, open_archive
     from recorderd.service.replay import replay
 
-    for file in arguments.files:
-        if not file.exists():
-            raise CaptureFileError(f"{file}: no such file")
     config = _config(arguments)
     with open_archive(config) as archive:
         engine = Engine(archive, engine_settings(config))
         damaged = replay(arguments.files, engine)
-        say(
-            f"recorderd: {engine.counters['calls']} calls seen, {archive.sealed} recorded"
-            f" into {config.spool.path}"
-        )
+        say(f"recorderd: {_account(engine, archive, config)}")
         if archive.trouble is not None:
             raise archive.trouble
     for error in damaged:
@@ -89,11 +88,29 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_config(arguments: argparse.Namespace) -> int:
-    from recorderd.spool.keys import load_recipients
+def _account(engine: "Engine", archive: "SpoolArchive", config: Config) -> str:
+    """What a replay came to, and what it did not understand."""
+    seen, frames = engine.counters, engine.dissector.counters
+    ports = ", ".join(map(str, config.capture.sip_ports))
+    account = [f"{seen['calls']} calls seen, {archive.sealed} recorded into {config.spool.path}"]
+    for count, what in (
+        (seen["streams_unclaimed"], "RTP streams that no signalling explains"),
+        (seen["sip_malformed"], "malformed SIP messages"),
+        (frames["truncated"], "packets cut off by the capture"),
+        (
+            0 if seen["calls"] else frames["frames"],
+            f"packets without a call; SIP is looked for on port {ports}",
+        ),
+    ):
+        if count:
+            account.append(f"{count} {what}")
+    return "; ".join(account)
 
-    config = load_config(arguments.config)
-    load_recipients(config.encryption.recipients, suite=config.encryption.suite)
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from recorderd.service.opening import recipients_of
+
+    recipients_of(load_config(arguments.config))
     print(f"{arguments.config}: good")
     return 0
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from recorderd.calls.outcomes import RESTARTED
 from recorderd.config import Config
+from recorderd.errors import ConfigError
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.engine import EngineSettings
 from recorderd.spool.index import Index
-from recorderd.spool.keys import load_recipients
+from recorderd.spool.keys import Recipient, load_recipients
 from recorderd.spool.layout import Spool
 from recorderd.spool.rebuild import rebuild
 from recorderd.spool.recovery import recover
@@ -23,6 +24,22 @@ def engine_settings(config: Config) -> EngineSettings:
     """The engine's part of the configuration."""
     capture = config.capture
     return EngineSettings(frozenset(capture.sip_ports), capture.grace_ms, capture.pending_s)
+
+
+def recipients_of(config: Config) -> list[Recipient]:
+    """The public keys of the configuration. Raises ConfigError with the file, line and key of every wrong
+    one.
+    """
+    found: dict[bytes, Recipient] = {}
+    wrong: list[str] = []
+    for number, path in enumerate(config.encryption.recipients):
+        try:
+            found.update((key.id, key) for key in load_recipients([path], suite=config.encryption.suite))
+        except ConfigError as error:
+            wrong.append(f"{config.where('encryption', 'recipients', number)}: {error}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return list(found.values())
 
 
 def _reindex(spool: Spool, index: Index, host_key: HostKey) -> None:
@@ -42,7 +59,7 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
 
     Raises SpoolError (also where another daemon has it), DiskFull, ConfigError.
     """
-    recipients = load_recipients(config.encryption.recipients, suite=config.encryption.suite)
+    recipients = recipients_of(config)
     spool = Spool(config.spool.path).prepare()
     with spool.lock():
         host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)

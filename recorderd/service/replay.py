@@ -22,5 +22,8 @@ def replay(files: Iterable[Path], engine: Engine) -> list[CaptureFileError]:
                     engine.advance(int(frames.time_ns.max()))
         except CaptureFileError as error:
             damaged.append(error)
+        except KeyboardInterrupt:
+            engine.finish("replay interrupted")
+            raise
     engine.finish("capture ended")
     return damaged

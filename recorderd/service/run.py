@@ -6,6 +6,7 @@ Each child tells its readiness by the same protocol as to systemd, to a socket o
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -27,6 +28,11 @@ HOPELESS = frozenset({ConfigError.exit_code, CaptureError.exit_code, SpoolError.
 """Exit codes that starting again does not change."""
 
 
+def _die_with_parent() -> None:
+    """Ask the kernel to stop this child when its parent is gone (PR_SET_PDEATHSIG, prctl(2))."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 class Supervisor:
     """The children, and the socket that they report to."""
 
@@ -35,6 +41,8 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.restart_at: dict[str, float] = {}
         self.ready: set[str] = set()
+        self.was_ready: set[str] = set()
+        """Those that once got so far: only what worked before is worth starting again."""
         self._folder = tempfile.TemporaryDirectory(prefix="recorderd-")
         self._sockets: dict[str, socket.socket] = {}
         for part in PARTS:
@@ -48,8 +56,10 @@ class Supervisor:
         self.restart_at.pop(part, None)
         environment = {**os.environ, "NOTIFY_SOCKET": str(Path(self._folder.name) / part)}
         environment.pop("WATCHDOG_USEC", None)
+        # -P: a yaml.py in the folder that we were started from is not ours.
         command = [
             sys.executable,
+            "-P",
             "-m",
             "recorderd.service.cli",
             part,
@@ -58,7 +68,9 @@ class Supervisor:
             *self.extra,
         ]
         # A group of its own: a Ctrl-C on the terminal reaches us, and we stop the children in order.
-        self.children[part] = subprocess.Popen(command, env=environment, process_group=0)
+        self.children[part] = subprocess.Popen(
+            command, env=environment, process_group=0, preexec_fn=_die_with_parent
+        )
 
     def listen(self, seconds: float) -> None:
         """Wait for a child to report, ``seconds`` at most."""
@@ -69,6 +81,7 @@ class Supervisor:
                     while True:
                         if b"READY=1" in notify.recv(4096).splitlines():
                             self.ready.add(part)
+                            self.was_ready.add(part)
 
     def check(self) -> int | None:
         """Look after the children: the exit code where one ended for good, else None."""
@@ -77,8 +90,8 @@ class Supervisor:
             code = child.poll()
             if code is None:
                 continue
-            if code == 0 or code in HOPELESS:
-                return code
+            if code == 0 or code in HOPELESS or part not in self.was_ready:
+                return code if code >= 0 else 1
             if part not in self.restart_at:
                 say(f"recorderd: {part} ended with {code}; starting it again")
                 self.restart_at[part] = now + RESTART_S
