@@ -107,6 +107,31 @@ def test_keys_are_events_and_no_sound(tmp_path):
     assert tones == [("caller", "4"), ("caller", "2"), ("caller", "#"), ("callee", "7")]
 
 
+def test_both_ends_behind_nat(tmp_path):
+    """Nobody announced where the media runs; only the hosts of the signalling tell, while one call has them."""
+    simulator = PbxSimulator(seed=25)
+    truths = [simulator.add(CallScript(nat=BOTH, talk_s=6, start_s=20 * n)) for n in range(3)]
+    recorded = record(tmp_path, simulator)
+    for truth in truths:
+        assert_exact(recorded, truth, truth.caller)
+        assert_exact(recorded, truth, truth.callee)
+        assert recorded.call(truth)["outcome"] == "complete"
+
+
+def test_two_calls_between_two_hosts_are_not_guessed_apart(tmp_path):
+    simulator = PbxSimulator(seed=26)
+    ends = {"caller_host": "10.3.0.1", "callee_host": "10.3.0.2"}
+    for number in range(2):
+        ports = {"caller_port": 4000 + 10 * number, "callee_port": 6000 + 10 * number}
+        simulator.add(
+            CallScript(caller=f"10{number}", nat=BOTH, talk_s=5, start_s=0.5 * number, **ends, **ports)
+        )
+    recorded = record(tmp_path, simulator)
+    assert recorded.rows == []
+    assert {call["outcome"] for call in recorded.calls} == {"missing"}
+    assert all("addresses that nobody announced" in call["reason"] for call in recorded.calls)
+
+
 @pytest.mark.parametrize("nat", [frozenset(), frozenset({"caller"})])
 @pytest.mark.parametrize("first_s", [0.2, 2.0])
 def test_a_stranger_is_kept_out_and_counted(tmp_path, nat, first_s):

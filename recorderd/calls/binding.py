@@ -150,6 +150,14 @@ class Expectations:
         displaces = held.source if held is not None and held.standing < standing else None
         return Binding(call, speaker, self._formats(call, speaker), standing, displaces)
 
+    def claim(self, call: str, speaker: Side) -> Binding | None:
+        """A stream between the hosts of a call's signalling, at addresses that nobody announced; None where
+        the call announced no media at all.
+        """
+        if call not in self._calls:
+            return None
+        return Binding(call, speaker, self._formats(call, speaker), Standing.KNOWN_HOST)
+
     def _formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
         """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).
 

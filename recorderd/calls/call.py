@@ -43,6 +43,7 @@ class Call:
             or one that only listens, is not among them; without session descriptions both are.
         defects: what was wrong in the signalling and tolerated.
         hosts: where its signalling came from and went to, the first `MAX_HOSTS` of them.
+        first_hop: from where to where its first message went; the caller is on the first side.
     """
 
     key: str
@@ -69,15 +70,26 @@ class Call:
     senders: frozenset[Side] = frozenset(SIDES)
     defects: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
+    first_hop: tuple[str, str] | None = None
 
     def expected_speakers(self) -> tuple[Side, ...]:
         """The sides whose media must be there for the recording to be complete, caller first."""
         return tuple(side for side in SIDES if side in self.senders)
 
-    def signalled_by(self, *hosts: str) -> None:
+    def signalled(self, source: str, destination: str, *, by_caller: bool) -> None:
         """Remember who takes part in the signalling."""
         if len(self.hosts) < MAX_HOSTS:
-            self.hosts.update(hosts)
+            self.hosts.update((source, destination))
+        if self.first_hop is None:
+            self.first_hop = (source, destination) if by_caller else (destination, source)
+
+    def speaker_between(self, source: str, destination: str) -> Side | None:
+        """Who speaks in packets between the two hosts of the first hop; None for any others."""
+        if self.first_hop is None or source == destination:
+            return None
+        if (source, destination) == self.first_hop:
+            return "caller"
+        return "callee" if (destination, source) == self.first_hop else None
 
     def note(self, *defects: str) -> None:
         """Keep what was wrong, each once, so many at most."""

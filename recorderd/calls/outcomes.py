@@ -23,7 +23,8 @@ class MediaFacts:
         encrypted: media came and could not be decrypted; what signalling says of it is in the call.
         interrupted: why the recorder stopped before the call did, e.g. `RESTARTED`.
         excluded: the policy that says that this call is not to be recorded.
-        failure: what kept the recorder from writing, e.g. `disk full`.
+        unannounced: media ran between the hosts of its signalling that could not be told from that of other
+        calls. failure: what kept the recorder from writing, e.g. `disk full`.
     """
 
     tracks: Mapping[Side, int] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class MediaFacts:
     interrupted: str | None = None
     excluded: str | None = None
     failure: str | None = None
+    unannounced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def _why_nothing(call: Call, media: MediaFacts) -> str:
         return "no audio stream was agreed on"
     if call.described and not call.senders:
         return "neither side was to send"
+    if media.unannounced:
+        return "media seen, but at addresses that nobody announced, and of more than one call"
     return "no media seen"
 
 

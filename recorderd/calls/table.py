@@ -189,7 +189,10 @@ class CallTable:
         self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         before = engine.call.state
-        engine.call.signalled_by(source.host, destination.host)
+        # A response runs against its request; who sent that, the From tag tells.
+        request_by_caller = engine.ends(message)[0] == "caller"
+        by_caller = request_by_caller == (message.method is not None)
+        engine.call.signalled(source.host, destination.host, by_caller=by_caller)
         events = engine.message(message, source, destination, now)
         self._timers.arm(engine.call.key, before, engine.call.state)
         self._weigh(engine)

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
-from recorderd.calls.events import CallEnded, CallEvent, CallStarted, MediaExpected, MediaWithdrawn, other
+from recorderd.calls.events import (
+    CallEnded,
+    CallEvent,
+    CallStarted,
+    MediaExpected,
+    MediaWithdrawn,
+    Side,
+    other,
+)
 from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Span
@@ -36,6 +44,9 @@ from recorderd.wire.sip import SipError, parse_sip
 WINDOW_NS: Final = 1_000_000_000
 LINGER_NS: Final = 1_000_000_000
 """How long after its end a call's last packets are still taken."""
+
+MAX_CLAIMS: Final = 50
+"""Streams looked at in a window that only their hosts could explain."""
 
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
@@ -82,6 +93,8 @@ class _Origin:
     since_ns: int
     kept_out: bool = False
     """Another source was heard in its place."""
+    claimed: bool = False
+    """It was looked at whether the hosts tell whose it is."""
 
 
 class Engine:
@@ -92,8 +105,8 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.dissector = Dissector(settings.sip_ports, settings.seed)
         self.calls = CallTable()
-        patience_ns = min(PATIENCE_NS, int(settings.pending_s * 5e8))
-        self.expectations = Expectations(self._knows, patience_ns)
+        self._patience_ns = min(PATIENCE_NS, int(settings.pending_s * 5e8))
+        self.expectations = Expectations(self._knows, self._patience_ns)
         self.streams = StreamTable()
         self.sequencer = Sequencer(self.streams)
         self.table = PacketTable(settings.pending_bytes)
@@ -227,6 +240,7 @@ class Engine:
                 session.signalled(event)
 
     def _bind(self, end_ns: int) -> None:
+        claims = 0
         for row in self.streams.unbound().tolist():
             origin = self._origins[row]
             if origin.since_ns >= end_ns:
@@ -234,9 +248,43 @@ class Engine:
             found = self.expectations.match(origin.source, origin.destination, origin.since_ns, end_ns)
             if isinstance(found, Binding):
                 self._join(row, origin, found)
+            elif found is None and not origin.claimed and end_ns - origin.since_ns >= self._patience_ns:
+                origin.claimed = True
+                claims += 1
+                if claims <= MAX_CLAIMS:
+                    self._claim(row, origin)
             elif found is Held.TAKEN and not origin.kept_out:
                 origin.kept_out = True
                 self.counters["streams_kept_out"] += 1
+
+    def _claim(self, row: int, origin: _Origin) -> None:
+        """Media at addresses that nobody announced, as where both ends are behind NAT: the last resort are
+        the hosts that the signalling runs between, where only one call does.
+        """
+        speakers = {
+            call.key: speaker
+            for call in self.calls.active()
+            if (speaker := call.speaker_between(origin.source.host, origin.destination.host))
+            and not self._heard_from(call.key, speaker)
+        }
+        if len(speakers) != 1:
+            return
+        ((call, speaker),) = speakers.items()
+        binding = self.expectations.claim(call, speaker)
+        if binding is not None:
+            self.counters["streams_claimed_by_host"] += 1
+            self._join(row, origin, binding)
+
+    def _heard_from(self, call: str, speaker: Side) -> bool:
+        session = self.sessions.get(call)
+        return session is not None and any(stream.speaker == speaker for stream in session.streams)
+
+    def unannounced_media(self, call: Call) -> bool:
+        """Whether streams that nobody could claim run between the hosts of a call's signalling."""
+        return any(
+            call.speaker_between(self._origins[row].source.host, self._origins[row].destination.host)
+            for row in self.streams.unbound().tolist()
+        )
 
     def _join(self, row: int, origin: _Origin, binding: Binding) -> None:
         session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
