@@ -108,7 +108,7 @@ def test_keys_are_events_and_no_sound(tmp_path):
 
 
 def test_both_ends_behind_nat(tmp_path):
-    """Nobody announced where the media runs; only the hosts of the signalling tell, while one call has them."""
+    """Nobody announced where the media runs; only the hosts of the signalling tell, for one call has them."""
     simulator = PbxSimulator(seed=25)
     truths = [simulator.add(CallScript(nat=BOTH, talk_s=6, start_s=20 * n)) for n in range(3)]
     recorded = record(tmp_path, simulator)
