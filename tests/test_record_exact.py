@@ -32,6 +32,7 @@ def test_a_minute_of_g711_is_exact(tmp_path, codec):
         assert track["gaps"] == []
     assert recorded.call(truth)["outcome"] == "complete"
     assert recorded.call(truth)["recording"] == recorded.of(truth)["id"]
+    assert recorded.engine.counters["streams_unclaimed"] == 0
 
 
 @pytest.mark.parametrize("codec", ["pcmu", "pcma"])

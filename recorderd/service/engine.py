@@ -93,6 +93,8 @@ class _Origin:
     since_ns: int
     kept_out: bool = False
     """Another source was heard in its place."""
+    explained: bool = False
+    """It belonged to a call."""
     claimed: bool = False
     """It was looked at whether the hosts tell whose it is."""
 
@@ -293,6 +295,7 @@ class Engine:
         )
         if stream is None:
             return
+        origin.explained = True
         self.streams.owner[row] = session.number
         self.streams.lane[row] = stream.number
         self._describe(row, session)
@@ -372,8 +375,9 @@ class Engine:
     def _expire(self, expired_ns: int) -> None:
         unbound = self.streams.unbound()
         gone = unbound[self.streams.last_seen_ns[unbound] < expired_ns].tolist()
-        self.counters["streams_unclaimed"] += len(gone)
         for row in gone:
+            # What ended calls left behind was explained while they ran.
+            self.counters["streams_unclaimed"] += not self._origins[row].explained
             del self._origins[row]
         self.streams.remove(gone)
 
