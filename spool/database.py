@@ -1,9 +1,11 @@
 """The SQLite file under the index: opened, shared by processes, with transactions, and its errors as ours.
 
 Two processes use it at once (the capturing one and the one that carries recordings away): write-ahead log,
-and writers wait for each other.
+and writers wait for each other. How it is only read is in :mod:`recorderd.spool.database_reading`.
 """
 
+import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -15,13 +17,22 @@ from typing import Any, Self
 from sqlite_utils import Database
 
 from recorderd.errors import DiskFull, RecorderError, SpoolCorrupt, SpoolError
+from recorderd.spool.database_reading import connect_reading
+from recorderd.spool.durable import disk_error
 from recorderd.spool.index_schema import SCHEMA_VERSION, create_schema
 from recorderd.spool.layout import Spool
 
 BUSY_MS = 15_000
 _WAL_TRIES = 100
+_MOST_ROWS = (1 << 63) - 1
+
+_CHECK = "`recorderctl verify --all` checks the recordings without it"
 
 Json = dict[str, Any]
+
+
+class NoIndex(SpoolError):
+    """There is no index yet; it can be made from the manifests."""
 
 
 class SpoolDatabase:
@@ -38,6 +49,7 @@ class SpoolDatabase:
     def open(cls, spool: Spool) -> Self:
         """The spool's index, made where there is none."""
         path = spool.index_path
+        _create(path)
         try:
             # Autocommit: transactions are begun by name in `batch`, and IMMEDIATE, so that a writer waits for
             # another one instead of failing when it turns from reading to writing.
@@ -54,6 +66,41 @@ class SpoolDatabase:
         except sqlite3.Error as error:
             raise _fault(error, path) from None
         return index
+
+    @classmethod
+    def read(cls, spool: Spool) -> Self:
+        """The spool's index as it is, also on a disk that cannot be written to; whatever writes fails.
+
+        Raises NoIndex where there is none, or nothing in it.
+        """
+        path = spool.index_path
+        if not path.exists():
+            raise NoIndex(f"{path}: there is no index")
+        try:
+            connection = connect_reading(path, BUSY_MS)
+            index = cls(path, Database(connection))
+            index.refuse_writing()
+            version = index._version()
+        except sqlite3.Error as error:
+            raise _fault(error, path) from None
+        except OSError as error:
+            raise disk_error(error, path) from None
+        if version < SCHEMA_VERSION:
+            index.close()
+            raise NoIndex(f"{path}: there is no index in it")
+        return index
+
+    @classmethod
+    def in_memory(cls, spool: Spool) -> Self:
+        """An empty index that is gone when it is closed."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        index = cls(spool.index_path, Database(connection))
+        index._prepare()
+        return index
+
+    def refuse_writing(self) -> None:
+        """From now on whatever writes raises SpoolError."""
+        self.execute("PRAGMA query_only=1")
 
     def close(self) -> None:
         """Close the database."""
@@ -89,11 +136,14 @@ class SpoolDatabase:
                     self._connection.rollback()
                 raise
 
-    def _prepare(self) -> None:
+    def _version(self) -> int:
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         if version > SCHEMA_VERSION:
             raise SpoolError(f"{self._path}: made by a newer recorderd (index version {version})")
-        if version < SCHEMA_VERSION:
+        return version
+
+    def _prepare(self) -> None:
+        if self._version() < SCHEMA_VERSION:
             with self.batch():
                 create_schema(self._database)
 
@@ -103,6 +153,8 @@ class SpoolDatabase:
             return self._connection.execute(sql, values)
         except sqlite3.Error as error:
             raise _fault(error, self._path) from None
+        except OverflowError:
+            raise SpoolCorrupt(f"{self._path}: a number is too large for the index") from None
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Json]:
         """All rows that a statement gives, each as a dict."""
@@ -112,6 +164,24 @@ class SpoolDatabase:
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except sqlite3.Error as error:
             raise _fault(error, self._path) from None
+
+    def load(self, text: object) -> Json:
+        """The object in a column of JSON. Raises SpoolCorrupt."""
+        try:
+            value = json.loads(text) if isinstance(text, str) else None
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise SpoolCorrupt(f"{self._path}: an entry is not readable; {_CHECK}")
+        return value
+
+
+def _create(path: Path) -> None:
+    """SQLite would let everybody read it; what it puts beside the file has the file's mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        raise disk_error(error, path) from None
 
 
 def _enable_wal(database: Database) -> None:
@@ -132,6 +202,11 @@ def database_text(value: str | None) -> str | None:
     return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
 
 
+def row_limit(limit: int | None) -> int:
+    """The value for LIMIT; None is no limit."""
+    return -1 if limit is None else min(limit, _MOST_ROWS)
+
+
 def filters(*clauses: tuple[str, object]) -> tuple[str, list[object]]:
     """The condition of those clauses whose value is not None, and the values for their question marks."""
     used = [(clause, value) for clause, value in clauses if value is not None]
@@ -146,6 +221,8 @@ def _fault(error: sqlite3.Error, path: Path) -> RecorderError:
     primary = None if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_FULL:
         return DiskFull(f"{path}: {error}")
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return SpoolCorrupt(f"{path}: {error}; `recorderctl verify --all` checks the recordings without it")
+    # The statements are ours and right: what they fail at is a missing table, or a column that is no JSON.
+    damaged = primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+    if damaged or "decode to UTF-8" in str(error):
+        return SpoolCorrupt(f"{path}: {error}; {_CHECK}")
     return SpoolError(f"{path}: {error}")

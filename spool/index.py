@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from recorderd.errors import NoSuchRecording
-from recorderd.spool.database import Json, database_text, filters
+from recorderd.spool.database import Json, database_text, filters, row_limit
 from recorderd.spool.index_calls import CallRows
 from recorderd.spool.index_sync import SyncRows
 
@@ -27,11 +27,16 @@ _RECORDING: Json = {
     "sync": [],
     "sha256": None,
     "bytes": None,
+    "outcome": None,
+    "capture_drops": None,
 }
 
 
 class Index(CallRows, SyncRows):
-    """An open index: :meth:`open` it, use it as a context manager or :meth:`close` it. One thread's own."""
+    """An open index: :meth:`open` it (or :meth:`read` it), use it as a context manager or :meth:`close` it.
+
+    One thread's own.
+    """
 
     def recording_started(self, recording_id: str, summary: Json) -> None:
         """A recording has begun (or what is known of it has changed). ``summary`` holds keys of the list
@@ -78,7 +83,7 @@ class Index(CallRows, SyncRows):
         order = "started_at, caller, callee, call_ids, id"
         newest = ", ".join(f"{column} DESC" for column in order.split(", "))
         sql = f"SELECT * FROM recordings WHERE {where} ORDER BY {newest} LIMIT ?"  # noqa: S608
-        rows = self.query(sql, [*values, -1 if limit is None else limit])
+        rows = self.query(sql, [*values, row_limit(limit)])
         return self._with_sync(list(reversed(rows)))
 
     def recording(self, recording_id: str) -> Json:
@@ -140,7 +145,7 @@ class Index(CallRows, SyncRows):
         }
         found = []
         for row in rows:
-            recording = {**_RECORDING, **json.loads(row["summary"])}
+            recording = {**_RECORDING, **self.load(row["summary"])}
             recording.update(
                 {"id": row["id"], "state": row["state"], "sha256": row["sha256"], "bytes": row["bytes"]}
             )

@@ -3,7 +3,7 @@
 import json
 import time
 
-from recorderd.spool.database import Json, SpoolDatabase, database_text, filters
+from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, row_limit
 
 _CALL_KEYS = (
     "call_id",
@@ -57,25 +57,41 @@ class CallRows(SpoolDatabase):
         )
         order = "ORDER BY first_seen DESC, call_id DESC LIMIT ?"
         sql = f"SELECT call FROM calls WHERE {where} {order}"  # noqa: S608
-        rows = self.query(sql, [*values, -1 if limit is None else limit])
-        return [json.loads(row["call"]) for row in reversed(rows)]
+        rows = self.query(sql, [*values, row_limit(limit)])
+        return [self.load(row["call"]) for row in reversed(rows)]
 
-    def calls_interrupted(self, reason: str) -> list[Json]:
+    def calls_interrupted(self, reason: str, *, now_ns: int | None = None) -> list[Json]:
         """Give an outcome to the calls that a crash left without one; returns them.
 
-        One whose recording was begun becomes ``partial``, any other ``missing``, both for ``reason``.
+        To be called after the recovery of the recordings. One whose recording turned out to be sealed has the
+        outcome that was sealed with it. One whose recording was begun becomes ``partial``, and an alert of
+        kind ``recovered`` waits; any other becomes ``missing``; both for ``reason``.
         """
+        now = time.time_ns() if now_ns is None else now_ns
         found = []
         with self.batch():
             for row in self.query(
                 "SELECT call FROM calls WHERE outcome IS NULL ORDER BY first_seen, call_id"
             ):
-                call = json.loads(row["call"])
+                call = self.load(row["call"])
                 call["recording"] = call["recording"] or self._recording_of(call["call_id"])
-                call.update(outcome="partial" if call["recording"] else "missing", reason=reason)
+                sealed = self._sealed_summary(call["recording"])
+                if sealed is not None:
+                    call.update(outcome=sealed["outcome"], reason=sealed.get("reason") or "")
+                else:
+                    call.update(outcome="partial" if call["recording"] else "missing", reason=reason)
+                    if call["recording"]:
+                        fields = {key: call[key] for key in ("recording", "call_id", "from", "to")}
+                        self.alert_added({"kind": "recovered", "time_ns": now, "fields": fields})
                 self.call_saved(call)
                 found.append(call)
         return found
+
+    def _sealed_summary(self, recording: str | None) -> Json | None:
+        """What was sealed with a recording, where that says what became of its call."""
+        rows = self.query("SELECT summary FROM recordings WHERE id = ? AND state = 'sealed'", [recording])
+        summary = self.load(rows[0]["summary"]) if rows else {}
+        return summary if isinstance(summary.get("outcome"), str) else None
 
     def _recording_of(self, call_id: str) -> str | None:
         """The newest recording of a Call-ID (which may have been used before)."""
@@ -94,7 +110,7 @@ class CallRows(SpoolDatabase):
     def alerts_pending(self, limit: int = 100) -> list[Json]:
         """Alerts not yet delivered, oldest first, each with its number as ``id``."""
         sql = "SELECT id, alert FROM alerts WHERE delivered_ns IS NULL ORDER BY id LIMIT ?"
-        return [{**json.loads(row["alert"]), "id": row["id"]} for row in self.query(sql, [limit])]
+        return [{**self.load(row["alert"]), "id": row["id"]} for row in self.query(sql, [limit])]
 
     def alert_delivered(self, alert_id: int, now_ns: int | None = None) -> None:
         """An alert has reached its receiver."""

@@ -32,12 +32,25 @@ class SyncRows(SpoolDatabase):
         yet."""
         with self.batch():
             if self.remote_identity(remote) not in (None, identity):
-                self.execute("DELETE FROM sync WHERE remote = ?", [remote])
+                self.sync_forget(remote)
             self.execute(
                 "INSERT INTO remotes (name, identity, active) VALUES (?, ?, 1)"
                 " ON CONFLICT (name) DO UPDATE SET identity = excluded.identity",
                 [remote, identity],
             )
+
+    def sync_forget(self, remote: str) -> None:
+        """Believe nothing of what a remote is said to have."""
+        self.execute("DELETE FROM sync WHERE remote = ?", [remote])
+
+    def sync_verified(self, remote: str) -> list[Json]:
+        """Recordings that a remote had when it was last read, oldest first: ``id, sha256, bytes``."""
+        return self.query(
+            "SELECT recordings.id, recordings.sha256, recordings.bytes FROM recordings"
+            " JOIN sync ON sync.recording = recordings.id AND sync.remote = ?"
+            " WHERE recordings.state IN (?, ?) AND sync.state = 'verified' ORDER BY recordings.id",
+            [remote, *FINISHED_STATES],
+        )
 
     def sync_state(
         self,

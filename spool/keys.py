@@ -173,6 +173,8 @@ def generate_identity(path: Path, suite: str = DEFAULT_SUITE) -> Recipient:
     """
     if suite not in SUITES:
         raise UsageError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+    if not path.name:
+        raise UsageError(f"{str(path)!r} is a folder; name a file for the private identity")
     identity = Identity(suite, secrets.token_bytes(32))
     recipient = identity.recipient()
     public_path = path.with_name(path.name + ".pub")

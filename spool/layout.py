@@ -7,7 +7,8 @@
     host.key      the host's signing key (0600); host.pub is its public half
     lock          held by the capturing daemon
 
-File names are our own identifiers, never a peer's.
+A remote has the same folders of days, and ``host.pub`` beside them. File names are our own identifiers,
+never a peer's.
 """
 
 import fcntl
@@ -75,11 +76,14 @@ class SpoolLock:
 
 
 class Spool:
-    """A spool folder; a value that knows the names. Nothing is touched before a method is called."""
+    """A spool folder; a value that knows the names. Nothing is touched before a method is called.
 
-    def __init__(self, path: Path | str) -> None:
+    ``recordings`` is the folder of the days where it is another one than usual.
+    """
+
+    def __init__(self, path: Path | str, recordings: Path | None = None) -> None:
         self.path = Path(path)
-        self.recordings = self.path / "recordings"
+        self.recordings = self.path / "recordings" if recordings is None else recordings
         self.index_path = self.path / "index.db"
         self.host_key_path = self.path / "host.key"
         self.host_public_path = self.path / "host.pub"
@@ -99,10 +103,27 @@ class Spool:
             raise disk_error(error, self.path) from None
         return self
 
+    @classmethod
+    def to_read(cls, path: Path | str) -> "Spool":
+        """A spool, or a copy of a remote. Raises SpoolError where there is neither."""
+        spool = cls(path)
+        if not spool.recordings.is_dir():
+            copy = cls(path, recordings=Path(path))
+            if copy.recordings.is_dir() and copy._days():
+                return copy
+        return spool.check()
+
+    @property
+    def is_remote_copy(self) -> bool:
+        """Whether it has the form of a remote: recordings can be read there, and that is all."""
+        return self.recordings == self.path
+
     def check(self) -> "Spool":
         """Raises SpoolError where there is no spool that can be read."""
         if not self.recordings.is_dir():
-            raise SpoolError(f"{self.path}: no spool here (it has no folder named recordings)")
+            raise SpoolError(
+                f"{self.path}: no spool here (it has no folder named recordings, and none of a day)"
+            )
         return self
 
     def lock(self) -> SpoolLock:
@@ -177,7 +198,7 @@ class Spool:
             yield from self._named(day, suffix, set(os.listdir(day)))
 
     def _days(self) -> list[Path]:
-        return sorted(self.recordings.glob("????-??-??"))
+        return sorted(day for day in self.recordings.glob("????-??-??") if day.is_dir())
 
     def _named(self, day: Path, suffix: str, names: set[str]) -> Iterator[str]:
         """Ids of those files of a day's folder that end in ``suffix`` and belong there."""

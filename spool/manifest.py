@@ -18,6 +18,7 @@ from recorderd.spool.signing import HostKey, HostPublic
 VERSION = 1
 SEALED = "sealed"
 RECOVERED = "recovered"
+FOREIGN = "the manifest is signed by another host's key"
 _PREFIX = b'{"manifest":'
 _MESSAGE = b"recorderd/1 manifest\n"
 _SUFFIX = re.compile(rb',"signature":\{"ed25519":"([0-9a-f]{128})","key":"([0-9a-f]{32})"\}\}\n')
@@ -121,7 +122,7 @@ def parse_manifest(data: bytes, public: HostPublic | None) -> Manifest:
         raise SpoolCorrupt("not a manifest")
     if public is not None:
         if bytes.fromhex(found[2].decode()) != public.id:
-            raise SpoolCorrupt("the manifest is signed by another host's key")
+            raise SpoolCorrupt(f"{FOREIGN} ({found[2].decode()}, not {public.id.hex()})")
         if not public.verifies(bytes.fromhex(found[1].decode()), _MESSAGE + body):
             raise SpoolCorrupt("the manifest's signature is wrong")
     try:
@@ -140,6 +141,7 @@ def _check_types(manifest: Manifest) -> None:
     texts = ("recording", "host", "state", "sha256", "header_sha256")
     right = (
         all(type(getattr(manifest, name)) is int for name in numbers)
+        and all(abs(getattr(manifest, name)) < 1 << 63 for name in numbers)
         and all(type(getattr(manifest, name)) is str for name in texts)
         and manifest.state in (SEALED, RECOVERED)
         and type(manifest.summary) is dict

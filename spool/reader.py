@@ -23,7 +23,7 @@ from recorderd.spool.container import (
 from recorderd.spool.durable import disk_error
 from recorderd.spool.header import Header, derive_keys
 from recorderd.spool.keys import Identity, open_header
-from recorderd.spool.layout import MANIFEST_SUFFIX, PART_SUFFIX, RECORD_SUFFIX
+from recorderd.spool.layout import MANIFEST_SUFFIX, PART_SUFFIX, RECORD_SUFFIX, is_recording_id
 from recorderd.spool.manifest import RECOVERED, SEALED, Manifest, load_manifest
 from recorderd.spool.scan import Scanner, read_header
 
@@ -99,9 +99,17 @@ class Recording:
 
     @classmethod
     def open(
-        cls, path: Path, identities: Iterable[Identity], manifest: Manifest | None = None
+        cls,
+        path: Path,
+        identities: Iterable[Identity],
+        manifest: Manifest | None = None,
+        *,
+        expected_id: str | None = None,
     ) -> "Recording":
         """Open and authenticate a recording; memory does not grow with its length, but for its events.
+
+        A file that holds another recording than ``expected_id`` (by default the one that it is named after,
+        if any) is refused as SpoolCorrupt.
 
         ``manifest`` is by default the one beside the file, where there is one; its signature is not checked
         here (see :mod:`recorderd.spool.verify`). Raises WrongKey, NoSuchRecording, SpoolError, and
@@ -111,6 +119,7 @@ class Recording:
         try:
             try:
                 header = read_header(file.read)
+                check_name(path, header, expected_id)
                 data_key = open_header(header, identities)
             except SpoolCorrupt as error:
                 raise SpoolCorrupt(f"{path}: {error}") from None
@@ -207,6 +216,15 @@ class Recording:
         elif manifest.state == SEALED and not ended:
             problems.append("the manifest states a sealed recording, but there is no end record")
         return problems
+
+
+def check_name(path: Path, header: Header, expected_id: str | None = None) -> None:
+    """Raises SpoolCorrupt where a file holds another recording than the one that it is named after."""
+    name = path.name.removesuffix(PART_SUFFIX).removesuffix(RECORD_SUFFIX)
+    if expected_id is None and is_recording_id(name):
+        expected_id = name
+    if expected_id not in (None, header.core.recording):
+        raise SpoolCorrupt(f"holds the recording {header.core.recording}, not {expected_id}")
 
 
 def _tally(tally: StreamTally, media: Media) -> None:

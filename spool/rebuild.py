@@ -1,12 +1,14 @@
 """The index from the files: what the manifests tell of every sealed and recovered recording."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recorderd.errors import SpoolCorrupt
+from recorderd.spool.database import NoIndex
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
 from recorderd.spool.manifest import Manifest, load_manifest
-from recorderd.spool.signing import HostPublic
+from recorderd.spool.signing import HostPublic, find_host_public
 from recorderd.spool.times import rfc3339
 
 _BATCH = 500
@@ -47,3 +49,41 @@ def rebuild(spool: Spool, index: Index, public: HostPublic | None = None) -> tup
                 put_manifest(index, manifest, spool.record_path(name))
                 entered += 1
     return entered, problems
+
+
+def open_for_reading(spool: Spool) -> tuple[Index, list[str]]:
+    """The index of a spool or of a copy of one, without writing anything; in memory, made from the files,
+    where there is none.
+
+    With it what is wrong with the files that could not be entered. Raises SpoolCorrupt and SpoolError.
+    """
+    try:
+        return Index.read(spool), []
+    except NoIndex:
+        index = Index.in_memory(spool)
+    _, problems = rebuild(spool, index, find_host_public(spool))
+    problems += [f"{spool.manifest_path(name)}: the manifest is missing" for name in spool.unstated()]
+    with index.batch():
+        for name in spool.parts():
+            index.recording_started(name, {"started_at": _start(name)})
+    index.refuse_writing()
+    return index, problems
+
+
+def open_for_writing(spool: Spool, public: HostPublic | None = None) -> tuple[Index, list[str]]:
+    """The index of a spool; made from the files where there is none. Raises SpoolError and DiskFull.
+
+    With it what is wrong with the files that could not be entered.
+    """
+    known = spool.index_path.exists()
+    index = Index.open(spool)
+    return index, [] if known else rebuild(spool, index, public or find_host_public(spool))[1]
+
+
+def _start(recording_id: str) -> str | None:
+    """When a recording began, by its name."""
+    try:
+        moment = datetime.strptime(recording_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return rfc3339(int(moment.timestamp()) * 1_000_000)

@@ -23,6 +23,8 @@ from recorderd.spool.signing import HostKey
 from recorderd.spool.times import rfc3339
 
 DAMAGED = "damaged"
+STOPPED = "recovered: the recorder stopped before the call did"
+UNSTATED = "recovered: its manifest was lost"
 _CHUNK = 1 << 20
 
 
@@ -75,7 +77,7 @@ def recover(
     for name in list(spool.unstated()):
         found.append(_state(spool, name, spool.record_path(name), signer, index, now))
     if index is not None:
-        _settle(spool, index)
+        _settle(spool, index, signer)
     return found
 
 
@@ -91,14 +93,14 @@ def recover_part(
     return _state(spool, recording_id, spool.part_path(recording_id), signer, index, now)
 
 
-def _settle(spool: Spool, index: Index) -> None:
+def _settle(spool: Spool, index: Index, signer: HostKey) -> None:
     """Recordings that the index has as running, though nobody runs them: finished before the index heard of
     it, or gone."""
     with index.batch():
         for row in index.recordings(state="recording"):
             name = row["id"]
             try:
-                manifest = load_manifest(spool.manifest_path(name), None)
+                manifest = load_manifest(spool.manifest_path(name), signer.public)
             except SpoolCorrupt:
                 # Not even a part is left: the power failed before the file's name was on the disk.
                 index.recording_finished(name, DAMAGED, row, "", None, None)
@@ -125,7 +127,7 @@ def _state(
         size = file.size
     manifest = _whole(manifest_path, signer, sha256, size)
     if manifest is None:
-        summary = _known(index, name, header.core.started_us, scanner.elapsed_ms)
+        summary = _known(index, name, header.core.started_us, scanner)
         manifest = _statement(header, scanner, size, sha256, now_ns, summary)
         try:
             manifest.write(manifest_path, signer)
@@ -174,14 +176,17 @@ def _statement(
     )
 
 
-def _known(index: Index | None, name: str, started_us: int, elapsed_ms: int) -> dict[str, Any]:
+def _known(index: Index | None, name: str, started_us: int, scanner: Scanner) -> dict[str, Any]:
     """What may be said of the recording without its key: what the index had, as long as the intact prefix
-    is."""
+    is, and that somebody should listen to it."""
     summary = index.recording(name) if index is not None and index.has_recording(name) else {}
     for key in ("id", "state", "sync", "sha256", "bytes"):
         summary.pop(key, None)
     summary["started_at"] = summary.get("started_at") or rfc3339(started_us)
-    summary["duration_s"] = elapsed_ms / 1000
+    summary["duration_s"] = scanner.elapsed_ms / 1000
+    summary["review"] = {"needed": True, "causes": [UNSTATED if scanner.ended else STOPPED]}
+    summary.setdefault("capture_drops", None)
+    summary["outcome"] = summary.get("outcome") or (None if scanner.ended else "partial")
     return summary
 
 

@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 from recorderd.errors import SpoolError
 from recorderd.spool.durable import sync_folder, write_all, write_file
 from recorderd.spool.keys import key_id
+from recorderd.spool.layout import Spool
+
+HOST_PUBLIC_NAME = "host.pub"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,17 @@ class HostPublic:
         if not isinstance(key, Ed25519PublicKey):
             raise SpoolError(f"{path}: not an Ed25519 key")
         return cls(key)
+
+
+def find_host_public(spool: Spool) -> HostPublic | None:
+    """The host's public key of a spool, of a copy of a remote, or of one put into a folder ``recordings``.
+
+    None where there is none. Raises SpoolError for one that is damaged.
+    """
+    for path in (spool.host_public_path, spool.recordings / HOST_PUBLIC_NAME):
+        if path.exists():
+            return HostPublic.load(path)
+    return None
 
 
 @dataclass(frozen=True, repr=False)

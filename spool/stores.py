@@ -130,7 +130,7 @@ class LocalStore:
         """Make the folder (for the one who sets the remote up) and give it its identity. Raises
         RemoteOutage."""
         try:
-            Path(root).mkdir(parents=True, exist_ok=True)
+            Path(root).mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
             raise RemoteOutage(f"{root}: {error.strerror}") from None
         store = cls(root)
@@ -169,7 +169,8 @@ class LocalStore:
             for part in target.relative_to(self.root).parent.parts:
                 folder /= part
                 make_folder(folder)
-            with path.open("rb") as source, temporary.open("wb") as copy:
+            temporary.unlink(missing_ok=True)
+            with path.open("rb") as source, open(_private(temporary), "wb") as copy:
                 done = 0
                 while chunk := source.read(CHUNK):
                     copy.write(chunk)
@@ -311,6 +312,11 @@ class Verifying:
     def size(self, name: str) -> int | None:
         """As the store says."""
         return self._store.size(name)
+
+
+def _private(path: Path) -> int:
+    """A new file of the mode that the spool's have."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
 
 
 def _checked(name: str) -> str:

@@ -2,6 +2,7 @@
 
 A recording is ``verified`` on a remote when recording and manifest were read back from it and their hashes
 are those that the host signed. Nothing else counts: no answer of the remote, no size, no earlier success.
+The host's public key goes with them, so that a copy of a remote can be checked by itself.
 The state is in the index, so the work goes on where it stopped, whenever it stopped; what was sent but not
 noted is found there and read back.
 """
@@ -17,7 +18,8 @@ from recorderd.spool.index import Index
 from recorderd.spool.index_sync import LONGEST_PAUSE_S
 from recorderd.spool.layout import MANIFEST_SUFFIX, RECORD_SUFFIX, Spool
 from recorderd.spool.manifest import load_manifest
-from recorderd.spool.signing import HostPublic
+from recorderd.spool.readback import copy_damage
+from recorderd.spool.signing import HOST_PUBLIC_NAME, HostPublic
 from recorderd.spool.stores import (
     LocalStore,
     RemoteOutage,
@@ -73,6 +75,9 @@ class RemoteReport:
     pending: int = 0
     outage: bool = False
     error: str | None = None
+    rechecked: int = 0
+    damaged: list[str] = field(default_factory=list)
+    """What was found damaged or gone when the copies were read again."""
 
     @property
     def ok(self) -> bool:
@@ -89,6 +94,8 @@ class RemoteReport:
             "pending": self.pending,
             "outage": self.outage,
             "error": self.error,
+            "rechecked": self.rechecked,
+            "damaged": list(self.damaged),
         }
 
 
@@ -128,6 +135,8 @@ class Synchronizer:
     remotes: Mapping[str, Store]
     clock: Callable[[], int] = time.time_ns  # ns since 1970
     _pauses: dict[str, _Pause] = field(default_factory=dict)
+    _keyed: set[str] = field(default_factory=set)
+    """Remotes that were seen to have the host's public key."""
 
     def __post_init__(self) -> None:
         self.index.set_remotes(list(self.remotes))
@@ -149,11 +158,47 @@ class Synchronizer:
     def adopt(self, remote: str) -> None:
         """Take a remote's store as it is now for the right one: the disk was changed on purpose.
 
-        Everything is copied to it again. Raises RemoteOutage when it cannot be reached.
+        Nothing is taken to be there any more: everything is read back, and copied where it is not there.
+        Raises RemoteOutage when it cannot be reached.
         """
         store = self.remotes[remote]
-        self.index.set_remote_identity(remote, store.probe() or store.claim())
+        identity = store.probe() or store.claim()
+        with self.index.batch():
+            self.index.set_remote_identity(remote, identity)
+            self.index.sync_forget(remote)
         self._pauses.pop(remote, None)
+        self._keyed.discard(remote)
+
+    def recheck(
+        self,
+        remote: str,
+        *,
+        stopping: Callable[[], bool] = _never,
+        progress: Callable[[Step], None] = _ignore,
+    ) -> RemoteReport:
+        """Read every copy that a remote is said to have back again; returns how many, and what is wrong.
+
+        A copy that is damaged or gone is failed from then on, and the next pass sends it again. A remote that
+        is away is in the report's ``error``, and nothing is said of the copies that were not read.
+        """
+        report = RemoteReport(remote)
+        store = self.remotes[remote]
+        rows = self.index.sync_verified(remote)
+        try:
+            public = self._host_public()
+            self._identify(remote, store)
+            for number, row in enumerate(rows, 1):
+                if stopping():
+                    break
+                progress(Step(remote, row["id"], number, len(rows), 0, row["bytes"] or 0))
+                damage = copy_damage(store, self.spool, row["id"], row["sha256"], public)
+                report.rechecked += 1
+                if damage is not None:
+                    report.damaged.append(damage)
+                    self.index.sync_state(row["id"], remote, "failed", error=damage)
+        except RemoteOutage as error:
+            report.outage, report.error = True, str(error)
+        return report
 
     def _remote(
         self,
@@ -171,6 +216,7 @@ class Synchronizer:
         else:
             try:
                 self._identify(name, store)
+                self._bring_host_key(name, Verifying(store), report)
                 self._carry(name, Verifying(store), report, stopping, progress, force)
                 pause.failures = 0
             except RemoteOutage as error:
@@ -186,14 +232,31 @@ class Synchronizer:
         """An unmounted disk leaves an empty folder behind that looks like a new store: it is not the one
         that was used."""
         known = self.index.remote_identity(name)
-        found = store.probe()
+        found = probe_known(name, store, known)
         if known is None:
             self.index.set_remote_identity(name, found or store.claim())
-        elif found != known:
-            raise RemoteOutage(
-                f"{name}: this is not the store that was used before; is the disk mounted?"
-                f" (if it was replaced: recorderctl sync --adopt {name})"
-            )
+
+    def _bring_host_key(self, name: str, store: Verifying, report: RemoteReport) -> None:
+        """Put the host's public key beside the copies; one that is there already must be the same."""
+        path = self.spool.host_public_path
+        if name in self._keyed or not path.exists():
+            return
+        try:
+            sha256 = _local_hash(path)
+            if store.size(HOST_PUBLIC_NAME) is not None and not store.holds(
+                HOST_PUBLIC_NAME, path.stat().st_size, sha256
+            ):
+                raise RemoteError(
+                    f"{name}: {HOST_PUBLIC_NAME} there is not the key of this recorder, and is left alone;"
+                    " does another recorder use this remote? (if it is damaged: remove it there)"
+                )
+            store.deliver(HOST_PUBLIC_NAME, path, sha256)
+        except RemoteOutage:
+            raise
+        except (RemoteError, SpoolCorrupt) as error:
+            report.error = str(error)
+        else:
+            self._keyed.add(name)
 
     def _carry(
         self,
@@ -277,6 +340,18 @@ class Synchronizer:
             # Never replace a good copy by a bad original.
             raise SpoolCorrupt(f"{path}: not what was sealed; see `recorderctl verify`")
         store.deliver(name, path, sha256, sent)
+
+
+def probe_known(name: str, store: Store, known: str | None) -> str | None:
+    """The identity of a store, which is ``known`` where it was used before. Raises RemoteOutage when it is
+    away, or another one stands in its place."""
+    found = store.probe()
+    if known not in (None, found):
+        raise RemoteOutage(
+            f"{name}: this is not the store that was used before; is the disk mounted?"
+            f" (if it was replaced: recorderctl sync --adopt {name})"
+        )
+    return found
 
 
 def _local_hash(path: Path) -> str:

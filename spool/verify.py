@@ -11,13 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recorderd.errors import NoSuchRecording, RecorderError, SpoolCorrupt, SpoolError, WrongKey
+from recorderd.errors import (
+    NoSuchRecording,
+    RecorderError,
+    SpoolCorrupt,
+    SpoolError,
+    UsageError,
+    WrongKey,
+)
 from recorderd.spool.keys import Identity
 from recorderd.spool.layout import Spool
 from recorderd.spool.manifest import SEALED, Manifest, load_manifest
 from recorderd.spool.reader import COMPLETE, CORRUPT, RECOVERED_PREFIX, RecordFile, Recording
 from recorderd.spool.scan import scan_file
-from recorderd.spool.signing import HostPublic
+from recorderd.spool.signing import HostPublic, find_host_public
 
 IN_PROGRESS = "in-progress"
 _CHUNK = 1 << 20
@@ -102,11 +109,22 @@ def verify(
 
 
 def host_public(spool: Spool, path: Path | None = None) -> HostPublic:
-    """The key that the spool's manifests are signed with. Raises SpoolError with what to do."""
-    path = spool.host_public_path if path is None else path
-    if not path.exists():
-        raise SpoolError(f"{path}: the host's public key is missing; without it nothing can be verified")
-    return HostPublic.load(path)
+    """The key that the manifests are signed with: that at ``path``, or the one found with the recordings.
+
+    Raises UsageError for a ``path`` that is no such key, and SpoolError where none is found.
+    """
+    if path is not None:
+        try:
+            return HostPublic.load(path)
+        except SpoolError as error:
+            raise UsageError(f"{error}; --host-key takes the host.pub of the recorder's spool") from None
+    public = find_host_public(spool)
+    if public is None:
+        raise SpoolError(
+            f"{spool.host_public_path}: the host's public key is missing; without it nothing can be verified"
+            " (--host-key FILE names a copy of it)"
+        )
+    return public
 
 
 def _check_file(

@@ -117,7 +117,7 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
         ("privacy: 1", "privacy: not available in this version"),
         ("retention:", "retention: not available in this version"),
         ("capture: 5", "capture: must be keys and values, is 5"),
-        ("capture: {interfaces: any}", "capture.interfaces: must be 'auto', is 'any'"),
+        ("capture: {interfaces: any}", "capture.interfaces: must be auto or a list such as [eth0], is 'any'"),
         ("capture: {interfaces: []}", "capture.interfaces: must not be empty"),
         ("capture: {interfaces: [eth0, eth0]}", "capture.interfaces: given twice: eth0"),
         ("capture: {interfaces: [5]}", "capture.interfaces[0]: must be text, is 5 (quotes make it text)"),

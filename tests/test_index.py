@@ -1,12 +1,17 @@
 import multiprocessing
+import os
+import shutil
 import sqlite3
+import stat
 import time
 
 import pytest
 
 from recorderd.errors import NoSuchRecording, SpoolCorrupt, SpoolError
+from recorderd.spool.database import NoIndex
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
+from tests.read_only import read_only
 from tests.spool_builder import STARTED_NS, make_desk, summary
 
 
@@ -161,6 +166,27 @@ def test_filters_of_calls(index):
     assert index.calls(number="1004") == [call(4)]
     assert index.calls(since="2026-11-21T20:05:01", until="2026-11-21T20:05:02") == [call(1)]
     assert [each["call_id"] for each in index.calls(limit=2)] == ["call-3", "call-4"]
+
+
+def test_a_call_whose_recording_was_sealed_has_the_outcome_sealed_with_it(index):
+    for number, state in ((1, "sealed"), (2, "recovered"), (3, "sealed")):
+        facts = {} if number == 3 else {"outcome": "complete" if state == "sealed" else "partial"}
+        finish(index, number, state, **facts)
+        index.call_saved(call(number, outcome=None, reason=None, recording=name(number)))
+    found = index.calls_interrupted("the recorder was restarted", now_ns=STARTED_NS)
+    assert [(each["outcome"], each["reason"]) for each in found] == [
+        ("complete", ""),
+        ("partial", "the recorder was restarted"),
+        ("partial", "the recorder was restarted"),
+    ]
+    assert found[0] == call(1, recording=name(1), reason="")
+    first, _ = index.alerts_pending()
+    assert first == {
+        "id": 1,
+        "kind": "recovered",
+        "time_ns": STARTED_NS,
+        "fields": {"recording": name(2), "call_id": "call-2", "from": "1002", "to": "200"},
+    }
 
 
 def test_calls_that_a_crash_cut_off_get_an_outcome(index):
@@ -334,6 +360,105 @@ def test_a_damaged_index_is_one_clear_error(tmp_path, content):
     spool.index_path.write_bytes(content)
     with pytest.raises(SpoolCorrupt, match=r"index\.db"):
         Index.open(spool)
+
+
+@pytest.mark.parametrize("garbage", ["{", "[]", "", b"\xff\xfe", "[" * 100_000, None])
+@pytest.mark.parametrize("table", ["recordings.summary", "calls.call", "alerts.alert", "recordings.call_ids"])
+def test_garbage_in_a_column_is_one_clear_error(spool, index, table, garbage):
+    finish(index, 1)
+    index.call_saved(call(1, outcome=None))
+    index.alert_added({"kind": "review"})
+    name, column = table.split(".")
+    index.close()
+    with sqlite3.connect(spool.index_path) as connection:
+        connection.execute("PRAGMA ignore_check_constraints=1")
+        try:
+            connection.execute(f"UPDATE {name} SET {column} = ?", [garbage])
+        except sqlite3.IntegrityError:
+            return  # NOT NULL
+    ways = {
+        "recordings": lambda index: index.recordings(call_id="x"),
+        "calls": lambda index: (index.calls(), index.calls_interrupted("x")),
+        "alerts": lambda index: index.alerts_pending(),
+    }
+    with Index.open(spool) as damaged:
+        if column == "call_ids" and garbage == "[]":
+            assert damaged.recordings(call_id="x") == []
+        elif column == "summary":
+            with pytest.raises(SpoolCorrupt, match=r"index\.db"):
+                damaged.recordings()
+        else:
+            with pytest.raises(SpoolCorrupt, match=r"index\.db"):
+                ways[name](damaged)
+
+
+def test_a_missing_table_is_damage(spool, index):
+    index.close()
+    with sqlite3.connect(spool.index_path) as connection:
+        connection.execute("DROP TABLE sync")
+    with Index.open(spool) as damaged, pytest.raises(SpoolCorrupt, match="no such table"):
+        damaged.sync_counts("nas")
+
+
+def test_numbers_that_the_database_cannot_hold(index):
+    finish(index, 1)
+    index.call_saved(call(1))
+    assert len(index.recordings(limit=10**30)) == len(index.calls(limit=10**30)) == 1
+    with pytest.raises(SpoolCorrupt, match="too large"):
+        index.recording_finished(name(2), "sealed", summary(2), "", "", 10**30)
+
+
+def test_only_owner_and_group_may_read_it(tmp_path):
+    before = os.umask(0)
+    try:
+        spool = Spool(tmp_path / "spool").prepare()
+        with Index.open(spool) as index:
+            finish(index, 1)
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in spool.path.glob("index.db*")}
+    finally:
+        os.umask(before)
+    assert modes == {0o640}
+
+
+# Only reading
+
+
+def test_a_reader_sees_what_is_written_and_writes_nothing(spool, index):
+    with pytest.raises(NoIndex):
+        Index.read(Spool(spool.path / "elsewhere"))
+    finish(index, 1)
+    with Index.read(spool) as reader:
+        assert len(reader.recordings()) == 1
+        finish(index, 2)
+        assert len(reader.recordings()) == 2
+        with pytest.raises(SpoolError, match="readonly"):
+            finish(reader, 3)
+    assert len(index.recordings()) == 2
+
+
+def test_an_empty_file_is_no_index(spool):
+    spool.index_path.touch()
+    with pytest.raises(NoIndex):
+        Index.read(spool)
+    assert spool.index_path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_it_is_read_where_nothing_can_be_written(spool, index, tmp_path, log):
+    """With a write-ahead log beside it too, as of a copy that was made while the recorder ran."""
+    finish(index, 1)
+    if not log:
+        index.close()
+    copy = Spool(tmp_path / "copy")
+    shutil.copytree(spool.path, copy.path, ignore=shutil.ignore_patterns("*-shm"))
+    assert copy.index_path.with_name("index.db-wal").exists() == log
+    files = sorted(copy.path.iterdir())
+    with read_only(copy.path):
+        with Index.read(copy) as reader:
+            assert [row["id"] for row in reader.recordings()] == [name(1)]
+            with pytest.raises(SpoolError):
+                finish(reader, 2)
+        assert sorted(copy.path.iterdir()) == files
 
 
 def test_an_index_of_a_later_version_is_left_alone(spool, index):

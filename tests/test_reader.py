@@ -1,4 +1,5 @@
 import json
+import shutil
 import struct
 import zlib
 
@@ -42,6 +43,19 @@ def test_what_is_no_recording_is_corrupt_and_named(desk, tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(SpoolCorrupt, match=r"odd\.rec: header"):
         Recording.open(path, [desk.identity])
+
+
+def test_a_recording_under_anothers_name_is_refused(desk, tmp_path):
+    first, second = desk.record(0), desk.record(1)
+    shutil.copy(second.path, first.path)
+    with pytest.raises(SpoolCorrupt, match=f"holds the recording {second.recording}, not {first.recording}"):
+        Recording.open(first.path, [desk.identity])
+    anywhere = tmp_path / "any.rec"
+    shutil.copy(second.path, anywhere)
+    assert opened(anywhere, desk)[0] == COMPLETE
+    assert opened(anywhere, desk, expected_id=second.recording)[0] == COMPLETE
+    with pytest.raises(SpoolCorrupt, match=r"any\.rec: holds"):
+        Recording.open(anywhere, [desk.identity], expected_id=first.recording)
 
 
 def test_a_call_in_progress_can_be_read(desk):

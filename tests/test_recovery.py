@@ -248,6 +248,8 @@ def test_a_manifest_lost_with_the_power_is_stated_anew(desk):
     sealed.manifest_path.unlink()
     (found,) = recover(desk.spool, None, desk.signer)
     assert found.state == "recovered"
+    manifest = load_manifest(sealed.manifest_path, desk.signer.public)
+    assert manifest.summary["review"]["causes"] == ["recovered: its manifest was lost"]
     assert verify(desk.spool, sealed.recording, desk.signer.public, [desk.identity]).ok
     with Recording.open(sealed.path, [desk.identity]) as recording:
         assert recording.status == "complete"  # its end record is there
@@ -379,6 +381,13 @@ def test_the_index_learns_what_became_of_it(desk):
         first = rows[ids[0]]
         assert (first["from"], first["to"], first["call_ids"]) == ("1000", "200", ["call-0@192.0.2.1"])
         assert first["duration_s"] == 2.0
+        assert first["review"] == {
+            "needed": True,
+            "causes": ["recovered: the recorder stopped before the call did"],
+        }
+        assert (first["outcome"], first["capture_drops"]) == ("partial", None)
+        assert [row["id"] for row in index.recordings(review=True)] == [ids[0]]
+        assert {frozenset(row) for row in rows.values()} == {frozenset(first)}
         assert first["bytes"] == desk.spool.record_path(ids[0]).stat().st_size
         assert first["sha256"] == load_manifest(desk.spool.manifest_path(ids[0]), None).sha256
         assert {row["id"] for row in index.sync_pending("any")} == set(ids[:2])

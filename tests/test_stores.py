@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import subprocess
 
 import pytest
@@ -152,6 +153,17 @@ def test_an_existing_folder_has_no_identity_until_it_is_claimed(tmp_path):
     (tmp_path / MARKER).write_bytes(b"\xff")
     with pytest.raises(RemoteOutage):
         store.probe()
+
+
+def test_copies_are_as_private_as_the_spool(tmp_path, source):
+    before = os.umask(0)
+    try:
+        local = LocalStore.create(tmp_path / "remote")
+        local.put(NAME, source(b"x"))
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [local.root, *local.root.rglob("*")]}
+    assert modes == {"remote": 0o750, "2026-11-21": 0o750, NAME.split("/")[1]: 0o640, MARKER: 0o640}
 
 
 def test_nothing_half_done_is_seen(local, source, monkeypatch):

@@ -90,6 +90,7 @@ def test_common_options_stand_anywhere(desk, tmp_path, arguments):
         (["list", "--limit", "many"], 2, "many"),
         (["list", "--since", "yesterday"], 2, "yesterday"),
         (["list", "--since", "2026-13-01"], 2, "2026-13-01"),
+        (["list", "--since", "9999-12-31T23:59:59.999999-10:00"], 2, "9999-12-31"),
         (["verify"], 2, "--all"),
         (["list", "-c", "/nowhere/config.yaml"], 10, "/nowhere/config.yaml"),
         (["list", "--spool", "/nowhere"], 24, "/nowhere"),

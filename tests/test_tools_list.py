@@ -104,6 +104,12 @@ def test_list_for_people(desk):
         (["--since", "2026-11-21T20:05:02", "--until", "2026-11-21 20:05:04"], [1, 2]),
         (["--since", "2026-11-22"], []),
         (["--limit", "2"], [2, 3]),
+        (["--limit", "99999999999999999999999"], [0, 1, 2, 3]),
+        (["--since", "2026-11-21T20:05:03.000Z"], [2, 3]),
+        (["--since", "2026-11-21T20:05:03.0001Z"], [3]),
+        (["--until", "2026-11-21T20:05:03.000Z"], [0, 1]),
+        (["--until", "2026-11-21T20:05:03.001Z"], [0, 1, 2]),
+        (["--since", "2026-11-21T21:05:03+01:00"], [2, 3]),
     ],
 )
 def test_filters_of_list(desk, filters, numbers):
@@ -139,6 +145,7 @@ def test_an_empty_spool_says_so(tmp_path):
     desk = make_desk(tmp_path)
     assert run(desk, "list").out == "no recordings\n"
     assert run(desk, "calls").out == "no calls\n"
+    assert not desk.spool.index_path.exists()
     assert run(desk, "list", "--json").json == run(desk, "calls", "--json").json == []
 
 
@@ -160,6 +167,17 @@ def test_show_for_people(desk):
     assert desk.recipient.id.hex() in answer.out
     assert "complete: all speakers were recorded" in answer.out
     assert "-26.4" in answer.out
+
+
+def test_show_of_an_outcome_without_a_reason(desk):
+    recording = ids(desk)[0]
+    with Index.open(desk.spool) as index:
+        index.call_saved(call(0, recording=recording, reason=""))
+    text = run(desk, "show", recording).out
+    assert [line.split()[2:] for line in text.splitlines() if line.startswith("call call-0")] == [
+        ["complete"]
+    ]
+    assert "in progress" in run(desk, "show", ids(desk)[3]).out
 
 
 def test_show_with_a_key_shows_what_is_inside(desk):
@@ -201,6 +219,8 @@ def test_show_tells_a_wrong_key_and_a_damaged_file(desk, tmp_path):
     error = run(desk, "show", recording, "--json").error
     assert error["code"] == SpoolCorrupt.exit_code
     assert str(path) in error["message"]
+    path.write_bytes(desk.spool.record_path(ids(desk)[1]).read_bytes())
+    assert f"not {recording}" in run(desk, "show", recording, "--json").error["message"]
 
 
 def test_a_segment_shows_the_one_before(desk):

@@ -83,6 +83,56 @@ def test_a_replaced_disk_is_adopted(home):
     assert run(home, "sync", "--adopt", "nobody").code == UsageError.exit_code
 
 
+def test_status_says_that_a_remote_is_away_and_writes_nothing(home):
+    run(home, "sync")
+    (home / "vault").rename(home / "unplugged")
+    before = (home / "spool" / "index.db").read_bytes()
+    answer = run(home, "sync", "--status", "--json")
+    assert answer.error["code"] == RemoteError.exit_code
+    assert "no such folder" in answer.error["message"]
+    assert [(each["outage"], each["verified"]) for each in answer.json["remotes"]] == [(False, 2), (True, 2)]
+    assert "mounted" in run(home, "sync", "--status").out
+    assert (home / "spool" / "index.db").read_bytes() == before
+    assert run(home, "sync", "--status", "--recheck").code == UsageError.exit_code
+
+
+def test_recheck_reads_everything_back(home):
+    run(home, "sync")
+    answer = run(home, "sync", "--recheck")
+    assert answer.code == 0
+    assert answer.out.count("2 copies read back, 0 damaged or gone") == 2
+    gone = sorted((home / "nas").rglob("*.rec"))[0]
+    gone.unlink()
+    assert run(home, "sync").code == 0
+    assert not gone.exists()
+    answer = run(home, "sync", "--recheck", "nas")
+    assert answer.code == 0
+    assert "nas: 2 copies read back, 1 damaged or gone; sent again" in answer.out
+    assert f"{gone.name}: gone" in answer.out
+    assert "vault:" not in answer.out
+    assert gone.exists()
+    gone.write_bytes(b"")
+    first, second = run(home, "sync", "--recheck", "--json").json["remotes"]
+    assert (first["rechecked"], first["verified"], len(first["damaged"])) == (2, 1, 1)
+    assert (second["rechecked"], second["damaged"]) == (2, [])
+    assert run(home, "sync", "--recheck", "nobody").code == UsageError.exit_code
+
+
+def test_sync_makes_a_lost_index_anew(home):
+    run(home, "sync")
+    for path in (home / "spool").glob("index.db*"):
+        path.unlink()
+    assert [each["verified"] for each in run(home, "sync", "--json").json["remotes"]] == [2, 2]
+    assert len(run(home, "list", "--json").json) == 2
+
+
+def test_a_copy_of_a_remote_is_not_synced(home):
+    run(home, "sync")
+    error = run(home, "--spool", home / "nas", "sync", "--json").error
+    assert "copy of a remote" in error["message"]
+    assert not (home / "nas" / "index.db").exists()
+
+
 def test_sync_without_remotes_says_so(home):
     (home / "config.yaml").write_text(CONFIG.split("sync:")[0])
     answer = run(home, "sync")
@@ -123,5 +173,8 @@ def test_keygen_never_overwrites(tmp_path):
     answer = recorderctl("keygen", "-o", tmp_path / "key", "--json")
     assert answer.error["code"] == UsageError.exit_code
     assert (tmp_path / "key").read_bytes() == before
+    assert recorderctl("keygen", "-o", "").code == UsageError.exit_code
+    for folder in (".", "/", "..", tmp_path):
+        assert recorderctl("keygen", "-o", folder).code == UsageError.exit_code
     assert recorderctl("keygen").code == UsageError.exit_code
     assert recorderctl("keygen", "-o", tmp_path / "no" / "key").code == UsageError.exit_code

@@ -1,6 +1,6 @@
 import pytest
 
-from recorderd.errors import NoSuchRecording, SpoolCorrupt, SpoolError, WrongKey
+from recorderd.errors import NoSuchRecording, SpoolCorrupt, SpoolError, UsageError, WrongKey
 from recorderd.spool.index import Index
 from recorderd.spool.keys import generate_identity
 from tests.spool_builder import make_desk
@@ -117,8 +117,17 @@ def test_the_hosts_key_may_come_from_elsewhere(desk, tmp_path):
     assert run(desk, "--all", "--host-key", copy).code == 0
     other = make_desk(tmp_path / "other")
     assert run(desk, "--all", "--host-key", other.spool.host_public_path).code == SpoolCorrupt.exit_code
+    answer = run(desk, "--all", "--host-key", other.spool.host_public_path)
+    assert "hint: give --host-key the host.pub of the recorder" in answer.err
+    for wrong in (desk.spool.host_key_path, desk.identity_file, tmp_path / "nothing", tmp_path):
+        error = run(desk, "--all", "--host-key", wrong, "--json").error
+        assert error["code"] == UsageError.exit_code
+        assert str(wrong) in error["message"]
+        assert "takes the host.pub" in error["message"]
     desk.spool.host_public_path.unlink()
-    assert run(desk, "--all").code == SpoolError.exit_code
+    answer = run(desk, "--all")
+    assert answer.code == SpoolError.exit_code
+    assert "--host-key" in answer.err
     assert run(desk, "--all", "--host-key", copy).code == 0
 
 

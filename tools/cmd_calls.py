@@ -27,7 +27,8 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     if session.json:
         session.emit(calls)
     elif not calls:
-        session.say("no calls")
+        lost = not session.spool.index_path.exists() and session.index.recordings(limit=1)
+        session.say("no calls: only index.db knows them, and there is none here" if lost else "no calls")
     else:
         columns = (
             "FIRST SEEN",

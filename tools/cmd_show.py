@@ -8,7 +8,7 @@ from typing import Any
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.header import Header
 from recorderd.spool.keys import load_identities
-from recorderd.spool.reader import RecordFile, Recording
+from recorderd.spool.reader import RecordFile, Recording, check_name
 from recorderd.spool.scan import read_header
 from recorderd.tools.command import Session
 from recorderd.tools.texts import clock, duration, size
@@ -51,7 +51,9 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
 def _header(path: Path) -> Header:
     with RecordFile(path) as file:
         try:
-            return read_header(file.read)
+            header = read_header(file.read)
+            check_name(path, header)
+            return header
         except SpoolCorrupt as error:
             raise SpoolCorrupt(f"{path}: {error}") from None
 
@@ -90,7 +92,7 @@ def _tell(session: Session, facts: dict[str, Any]) -> None:
         (f"remote {state['remote']}", " ".join(filter(None, (state["state"], clock(state["verified_at"])))))
         for state in facts["sync"]
     ]
-    lines += [(f"call {call['call_id']}", f"{call['outcome']}: {call['reason']}") for call in facts["calls"]]
+    lines += [(f"call {call['call_id']}", _became(call)) for call in facts["calls"]]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         if value:
@@ -98,6 +100,11 @@ def _tell(session: Session, facts: dict[str, Any]) -> None:
     _tell_tracks(session, facts["tracks"])
     if "inside" in facts:
         _tell_inside(session, facts["inside"])
+
+
+def _became(call: dict[str, Any]) -> str:
+    outcome = call["outcome"] or "in progress"
+    return f"{outcome}: {call['reason']}" if call["reason"] else str(outcome)
 
 
 def _tell_tracks(session: Session, tracks: list[dict[str, Any]]) -> None:

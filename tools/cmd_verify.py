@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recorderd.errors import SpoolCorrupt, UsageError
+from recorderd.spool.database import NoIndex
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Identity, load_identities
+from recorderd.spool.manifest import FOREIGN
 from recorderd.spool.verify import IN_PROGRESS, Verdict, host_public, verify
 from recorderd.tools.cli import error_json
 from recorderd.tools.command import Session
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host-key",
         type=Path,
         metavar="FILE",
-        help="the host's public key, from a place that can be trusted",
+        help="the recorder's host.pub from a place that can be trusted, instead of the one found here",
     )
 
 
@@ -45,7 +47,8 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     public = host_public(session.spool, arguments.host_key)
     identities: tuple[Identity, ...] = load_identities(arguments.identity)
     expected = _expected(session)
-    ids = [session.find(text) for text in arguments.ids] or _all_ids(session, expected)
+    known = _all_ids(session, expected)
+    ids = [_find(text, known) for text in arguments.ids] or known
     verdicts: list[Verdict] = []
     with session.progress("verifying", total=len(ids)) as advance:
         for count, recording_id in enumerate(ids):
@@ -58,16 +61,21 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
 
 def _expected(session: Session) -> dict[str, str | None]:
     """Hashes that the index has; a broken or missing index is no reason not to check the files."""
-    if not session.spool.index_path.exists():
-        return {}
     try:
-        index: Index = session.index
-        return {
-            row["id"]: row["sha256"] for row in index.recordings() if row["state"] in ("sealed", "recovered")
-        }
-    except SpoolCorrupt as error:
-        session.stderr.write(f"recorderctl: {error}\n")
+        with Index.read(session.spool) as index:
+            rows = index.recordings()
+    except NoIndex:
         return {}
+    except SpoolCorrupt as error:
+        session.warn([str(error)])
+        return {}
+    return {row["id"]: row["sha256"] for row in rows if row["state"] in ("sealed", "recovered")}
+
+
+def _find(text: str, known: list[str]) -> str:
+    """As :meth:`Session.find`, for which the index would have to be readable."""
+    found = [name for name in known if text and name.startswith(text)]
+    return found[0] if len(found) == 1 else text
 
 
 def _all_ids(session: Session, expected: dict[str, str | None]) -> list[str]:
@@ -98,4 +106,9 @@ def _tell(session: Session, verdicts: list[Verdict]) -> None:
             session.stderr.write(f"recorderctl: {printable(problem, limit=1000)}\n")
     session.say(summary)
     if bad:
-        session.stderr.write(f"  hint: {SpoolCorrupt.hint}\n")
+        session.stderr.write(f"  hint: {_hint(bad)}\n")
+
+
+def _hint(bad: list[Verdict]) -> str:
+    foreign = all(any(FOREIGN in problem for problem in verdict.problems) for verdict in bad)
+    return "give --host-key the host.pub of the recorder that made them" if foreign else SpoolCorrupt.hint

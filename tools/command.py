@@ -34,9 +34,10 @@ from rich.table import Table
 from rich.text import Text
 
 from recorderd.config import Config, load_config
-from recorderd.errors import NoSuchRecording
+from recorderd.errors import NoSuchRecording, SpoolError
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
+from recorderd.spool.rebuild import open_for_reading, open_for_writing
 from recorderd.wire.printable import printable
 
 DEFAULT_CONFIG = Path("/etc/recorderd/config.yaml")
@@ -80,16 +81,31 @@ class Session:
 
     @cached_property
     def spool(self) -> Spool:
-        """The spool of ``--spool``, or else of the configuration; raises SpoolError where there is none."""
+        """The spool (or copy of a remote) of ``--spool``, or else of the configuration; raises SpoolError
+        where there is none."""
         path = self.spool_path if self.spool_path is not None else Path(self.config.spool.path)
-        spool = Spool(path)
-        spool.check()
-        return spool
+        return Spool.to_read(path)
 
     @cached_property
     def index(self) -> Index:
-        """The spool's index, open for reading and writing."""
-        return Index.open(self.spool)
+        """The spool's index for reading; where there is none, made from the manifests, in memory."""
+        index, problems = open_for_reading(self.spool)
+        self.warn(problems)
+        return index
+
+    @cached_property
+    def index_to_write(self) -> Index:
+        """The spool's index for the few commands that change it. Raises SpoolError for a copy of a remote."""
+        if self.spool.is_remote_copy:
+            raise SpoolError(f"{self.spool.path}: a copy of a remote, which can only be looked at")
+        index, problems = open_for_writing(self.spool)
+        self.warn(problems)
+        return index
+
+    def warn(self, problems: Sequence[str]) -> None:
+        """Lines on standard error about what does not stop the command; nothing with JSON."""
+        for problem in [] if self.json else problems:
+            self.stderr.write(f"recorderctl: {printable(problem, limit=LINE_LIMIT)}\n")
 
     def find(self, text: str) -> str:
         """The recording id that a user means by an id or the first letters of one. Raises NoSuchRecording."""
@@ -164,7 +180,13 @@ def cell_text(value: object) -> str:
 
 def _console(stream: TextIO) -> Console:
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The dispatcher knows what to do, and with which exit code; rich would leave with another."""
+        raise BrokenPipeError
 
 
 def _no_advance(done: float, total: float | None = None, description: str | None = None) -> None:

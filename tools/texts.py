@@ -3,12 +3,12 @@
 import argparse
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from recorderd.errors import UsageError
 
-_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?")
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?)?", re.ASCII)
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +65,15 @@ def _time(text: str | None) -> str | None:
     if _ISO.fullmatch(text) is None:
         raise UsageError(f"{text!r} is not a time like 2026-11-21 or 2026-11-21T20:05:00")
     try:
-        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        # Times in the index are in whole milliseconds.
+        moment += timedelta(microseconds=-moment.microsecond % 1000)
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a time") from None
-    # Without the Z, so that it sorts before every fraction of its second.
-    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+    # Without the Z, so that it sorts before every fraction of its second, and before itself with the Z.
+    text = moment.replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return text.removesuffix(".000")
 
 
 def _count(text: str) -> int:

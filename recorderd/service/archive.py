@@ -176,6 +176,7 @@ def _summary(
         "tracks": [track.described() for track in tracks],
         "review": {"needed": verdict.needed, "causes": list(verdict.causes)},
         "outcome": result.name,
+        "reason": result.reason,
         "capture_drops": session.capture_drops,
     }
 

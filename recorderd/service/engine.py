@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
 from recorderd.calls.events import (
+    CallAnswered,
     CallEnded,
     CallEvent,
     CallStarted,
@@ -61,7 +62,7 @@ class Archive(Protocol):
         """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
 
     def call_seen(self, call: Call) -> None:
-        """Account for a call that began."""
+        """Account for a call that began, or was answered."""
 
     def call_over(
         self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None
@@ -233,6 +234,9 @@ class Engine:
                         other(event.side), as_formats(event.formats), event.now // 1000
                     ):
                         self._describe(stream.row, session)
+            elif isinstance(event, CallAnswered):
+                # Again, so that a crash leaves the time of the answer known.
+                self.archive.call_seen(self.calls.get(event.call))
             elif isinstance(event, MediaWithdrawn):
                 self.expectations.withdraw(event)
             elif isinstance(event, CallEnded):

@@ -10,10 +10,9 @@ from recorderd.errors import ConfigError
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.engine import EngineSettings
-from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient, load_recipients
 from recorderd.spool.layout import Spool
-from recorderd.spool.rebuild import rebuild
+from recorderd.spool.rebuild import open_for_writing
 from recorderd.spool.recovery import recover
 from recorderd.spool.signing import HostKey
 
@@ -42,17 +41,6 @@ def recipients_of(config: Config) -> list[Recipient]:
     return list(found.values())
 
 
-def _reindex(spool: Spool, index: Index, host_key: HostKey) -> None:
-    """A spool without an index: a new one, or one whose index was lost and is made again from the
-    manifests.
-    """
-    entered, problems = rebuild(spool, index, host_key.public)
-    if entered or problems:
-        log.warning("the index was missing; %d recordings entered from their manifests", entered)
-    for problem in problems:
-        log.error("%s", problem)
-
-
 @contextlib.contextmanager
 def open_archive(config: Config) -> Iterator[SpoolArchive]:
     """Take the spool for as long as the block runs.
@@ -63,10 +51,10 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
     spool = Spool(config.spool.path).prepare()
     with spool.lock():
         host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)
-        known = spool.index_path.exists()
-        with Index.open(spool) as index:
-            if not known:
-                _reindex(spool, index, host_key)
+        index, problems = open_for_writing(spool, host_key.public)
+        with index:
+            for problem in problems:
+                log.error("%s", problem)
             for found in recover(spool, index, host_key):
                 log.warning("%s", found)
             for call in index.calls_interrupted(RESTARTED):
