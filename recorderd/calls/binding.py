@@ -150,11 +150,15 @@ class Expectations:
         displaces = held.source if held is not None and held.standing < standing else None
         return Binding(call, speaker, self._formats(call, speaker), standing, displaces)
 
-    def claim(self, call: str, speaker: Side) -> Binding | None:
-        """A stream between the hosts of a call's signalling, at addresses that nobody announced; None where
-        the call announced no media at all.
+    def claim(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint) -> Binding | None:
+        """A stream between the hosts of a call's signalling, at addresses that nobody announced.
+
+        None where the call announced no media, or announced some at one of these hosts: then it is not behind
+        NAT at that end, and this stream is somebody else's.
         """
-        if call not in self._calls:
+        media = self._calls.get(call)
+        hosts = {endpoint.host for endpoint in media.endpoints} if media else set()
+        if not hosts or hosts & {source.host, destination.host}:
             return None
         return Binding(call, speaker, self._formats(call, speaker), Standing.KNOWN_HOST)
 

@@ -103,7 +103,7 @@ class SpoolArchive:
             recorder_drops=session.capture_drops if session and any(t.facts.lost for t in tracks) else 0,
             interrupted=interrupted,
             failure=session.failure if session else None,
-            unannounced=session is None and engine.unannounced_media(call),
+            unannounced=session is None and engine.binder.unannounced(call),
         )
         result = outcome(call, facts)
         recording = session.recording if session and session.recording else None

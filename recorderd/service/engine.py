@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
 from recorderd.calls.events import (
     CallAnswered,
     CallEnded,
@@ -33,11 +32,11 @@ from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import DISPLACED, StreamTable
 from recorderd.media.table import Packets, PacketTable
+from recorderd.service.binder import Binder, Origin
 from recorderd.service.session import Session, Sink, as_formats
 from recorderd.service.window import WindowRows, steady, stretches
 from recorderd.spool.container import PACKET_ROW
 from recorderd.wire.dissect import Dissector, Signalling
-from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.frames import Frames
 from recorderd.wire.media_packets import MediaPackets
 from recorderd.wire.sip import SipError, parse_sip
@@ -45,9 +44,6 @@ from recorderd.wire.sip import SipError, parse_sip
 WINDOW_NS: Final = 1_000_000_000
 LINGER_NS: Final = 1_000_000_000
 """How long after its end a call's last packets are still taken."""
-
-MAX_CLAIMS: Final = 50
-"""Streams looked at in a window that only their hosts could explain."""
 
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
@@ -84,22 +80,6 @@ class EngineSettings:
     seed: int = 0
 
 
-@dataclass(slots=True)
-class _Origin:
-    """Where an RTP stream comes from and goes to, and since when it waits for an explanation."""
-
-    source: Endpoint
-    destination: Endpoint
-    ssrc: int
-    since_ns: int
-    kept_out: bool = False
-    """Another source was heard in its place."""
-    explained: bool = False
-    """It belonged to a call."""
-    claimed: bool = False
-    """It was looked at whether the hosts tell whose it is."""
-
-
 class Engine:
     """Turns captured frames into recordings."""
 
@@ -108,15 +88,13 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.dissector = Dissector(settings.sip_ports, settings.seed)
         self.calls = CallTable()
-        self._patience_ns = min(PATIENCE_NS, int(settings.pending_s * 5e8))
-        self.expectations = Expectations(self._knows, self._patience_ns)
         self.streams = StreamTable()
+        self.binder = Binder(self.streams, self.calls, int(settings.pending_s * 1e9), self.counters)
         self.sequencer = Sequencer(self.streams)
         self.table = PacketTable(settings.pending_bytes)
         self.sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
         self._next_number = 0
-        self._origins: dict[int, _Origin] = {}
         self._signals: list[Signalling] = []
         self._ending: dict[str, int] = {}
         self._end_ns: int | None = None
@@ -138,8 +116,8 @@ class Engine:
         rows, new = self.streams.identify(media.key)
         for index in new.tolist():
             source, destination = media.endpoints(index)
-            origin = _Origin(source, destination, int(media.ssrc[index]), int(media.time_ns[index]))
-            self._origins[int(rows[index])] = origin
+            origin = Origin(source, destination, int(media.ssrc[index]), int(media.time_ns[index]))
+            self.binder.note(int(rows[index]), origin)
         packets = _gather(media, rows)
         if len(new) or (rows < 0).any():
             packets = packets.select(rows >= 0)
@@ -204,7 +182,7 @@ class Engine:
             self._blame_capture(end_ns)
         for call in [call for call, due in self._ending.items() if due <= end_ns]:
             self._over(call, None)
-        self._expire(expired_us * 1000)
+        self.binder.expire(expired_us * 1000)
         self.archive.window_closed(end_ns)
 
     def _signalling(self, end_ns: int) -> None:
@@ -227,7 +205,7 @@ class Engine:
                 self.counters["calls"] += 1
                 self.archive.call_seen(self.calls.get(event.call))
             elif isinstance(event, MediaExpected):
-                self.expectations.expect(event)
+                self.binder.expectations.expect(event)
                 session = self.sessions.get(event.call)
                 if session is not None:
                     for stream in session.add_formats(
@@ -238,7 +216,7 @@ class Engine:
                 # Again, so that a crash leaves the time of the answer known.
                 self.archive.call_seen(self.calls.get(event.call))
             elif isinstance(event, MediaWithdrawn):
-                self.expectations.withdraw(event)
+                self.binder.expectations.withdraw(event)
             elif isinstance(event, CallEnded):
                 self._ending[event.call] = event.now + LINGER_NS
             session = self.sessions.get(event.call)
@@ -246,70 +224,25 @@ class Engine:
                 session.signalled(event)
 
     def _bind(self, end_ns: int) -> None:
-        claims = 0
-        for row in self.streams.unbound().tolist():
-            origin = self._origins[row]
-            if origin.since_ns >= end_ns:
+        for row, origin, binding in self.binder.bind(end_ns, self._heard_from):
+            session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
+            since_us = origin.since_ns // 1000
+            stream = session.add_stream(
+                row, origin.ssrc, origin.source, origin.destination, binding, since_us
+            )
+            if stream is None:
                 continue
-            found = self.expectations.match(origin.source, origin.destination, origin.since_ns, end_ns)
-            if isinstance(found, Binding):
-                self._join(row, origin, found)
-            elif found is None and not origin.claimed and end_ns - origin.since_ns >= self._patience_ns:
-                origin.claimed = True
-                claims += 1
-                if claims <= MAX_CLAIMS:
-                    self._claim(row, origin)
-            elif found is Held.TAKEN and not origin.kept_out:
-                origin.kept_out = True
-                self.counters["streams_kept_out"] += 1
-
-    def _claim(self, row: int, origin: _Origin) -> None:
-        """Media at addresses that nobody announced, as where both ends are behind NAT: the last resort are
-        the hosts that the signalling runs between, where only one call does.
-        """
-        speakers = {
-            call.key: speaker
-            for call in self.calls.active()
-            if (speaker := call.speaker_between(origin.source.host, origin.destination.host))
-            and not self._heard_from(call.key, speaker)
-        }
-        if len(speakers) != 1:
-            return
-        ((call, speaker),) = speakers.items()
-        binding = self.expectations.claim(call, speaker)
-        if binding is not None:
-            self.counters["streams_claimed_by_host"] += 1
-            self._join(row, origin, binding)
+            self.streams.owner[row] = session.number
+            self.streams.lane[row] = stream.number
+            self._describe(row, session)
+            if binding.displaces is not None:
+                self.counters["streams_displaced"] += 1
+                for gone in session.displace(binding, origin.destination, since_us):
+                    self.streams.owner[gone] = DISPLACED
 
     def _heard_from(self, call: str, speaker: Side) -> bool:
         session = self.sessions.get(call)
         return session is not None and any(stream.speaker == speaker for stream in session.streams)
-
-    def unannounced_media(self, call: Call) -> bool:
-        """Whether streams that nobody could claim run between the hosts of a call's signalling."""
-        return any(
-            call.speaker_between(self._origins[row].source.host, self._origins[row].destination.host)
-            for row in self.streams.unbound().tolist()
-        )
-
-    def _join(self, row: int, origin: _Origin, binding: Binding) -> None:
-        session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
-        stream = session.add_stream(
-            row, origin.ssrc, origin.source, origin.destination, binding, origin.since_ns // 1000
-        )
-        if stream is None:
-            return
-        origin.explained = True
-        self.streams.owner[row] = session.number
-        self.streams.lane[row] = stream.number
-        self._describe(row, session)
-        if binding.displaces is not None:
-            self.counters["streams_displaced"] += 1
-            for gone in session.displace(binding, origin.destination, origin.since_ns // 1000):
-                self.streams.owner[gone] = DISPLACED
-
-    def _knows(self, call: str, host: str) -> bool:
-        return host in self.calls.get(call).hosts
 
     def _describe(self, row: int, session: Session) -> None:
         formats = session.streams[int(self.streams.lane[row])].lane.formats
@@ -350,10 +283,11 @@ class Engine:
             self._numbers[number].window(window, [(part, clock) for _, part, clock in mine])
         heard = self.streams.last_seen_ns[stream[order.starts]].tolist()
         for number, part, now in zip(owners, parts, heard, strict=True):
-            origin = self._origins[part.stream]
             session = self._numbers[number]
-            speaker = session.streams[part.lane].speaker
-            self.expectations.heard(session.call, speaker, origin.source, origin.destination, now)
+            speaking = session.streams[part.lane]
+            self.binder.expectations.heard(
+                session.call, speaking.speaker, speaking.source, speaking.destination, now
+            )
 
     def _blame_capture(self, end_ns: int) -> None:
         span = Span((end_ns - WINDOW_NS) / 1000, (end_ns + self.settings.grace_ms * 1_000_000) / 1000)
@@ -368,22 +302,11 @@ class Engine:
             del self._numbers[session.number]
         self.archive.call_over(call, session, self, interrupted)
         self._ending.pop(key, None)
-        self.expectations.release(key)
+        self.binder.expectations.release(key)
         self.calls.forget(key)
         for stream in session.streams if session else ():
-            # Its 5-tuple and SSRC may serve another call at once; what still comes waits for that one's SDP.
             self.sequencer.forget(stream.row)
-            self.streams.restart(stream.row)
-            self._origins[stream.row].since_ns = int(self._end_ns or 0)
-
-    def _expire(self, expired_ns: int) -> None:
-        unbound = self.streams.unbound()
-        gone = unbound[self.streams.last_seen_ns[unbound] < expired_ns].tolist()
-        for row in gone:
-            # What ended calls left behind was explained while they ran.
-            self.counters["streams_unclaimed"] += not self._origins[row].explained
-            del self._origins[row]
-        self.streams.remove(gone)
+            self.binder.give_back(stream.row, int(self._end_ns or 0))
 
     def status(self) -> dict[str, Any]:
         """What the engine is doing, for the control socket."""

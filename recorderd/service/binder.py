@@ -1,0 +1,125 @@
+"""Finds the call of each new stream: by what signalling announced, or, as a last resort, by its hosts."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
+from recorderd.calls.events import Side
+from recorderd.calls.table import Call, CallTable
+from recorderd.media.streams import StreamTable
+from recorderd.wire.endpoint import Endpoint
+
+MAX_CLAIMS: Final = 50
+"""Streams looked at in a window that only their hosts could explain."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where an RTP stream comes from and goes to, and since when it waits for an explanation."""
+
+    source: Endpoint
+    destination: Endpoint
+    ssrc: int
+    since_ns: int
+    kept_out: bool = False
+    """Another source was heard in its place."""
+    explained: bool = False
+    """It belonged to a call."""
+    looked_at: bool = False
+    """Its hosts were asked whose it is."""
+
+
+class Binder:
+    """The streams that wait for their call, and the calls that wait for their streams."""
+
+    def __init__(
+        self, streams: StreamTable, calls: CallTable, pending_ns: int, counters: Counter[str]
+    ) -> None:
+        """Streams wait ``pending_ns`` at most."""
+        self._streams, self._calls, self._counters = streams, calls, counters
+        self._patience_ns = min(PATIENCE_NS, pending_ns // 2)
+        self.expectations = Expectations(lambda call, host: host in calls.get(call).hosts, self._patience_ns)
+        self._origins: dict[int, Origin] = {}
+
+    def note(self, row: int, origin: Origin) -> None:
+        """A stream that was not seen before has ``row`` in the stream table."""
+        self._origins[row] = origin
+
+    def origin(self, row: int) -> Origin:
+        """Where a stream comes from."""
+        return self._origins[row]
+
+    def bind(
+        self, end_ns: int, heard_from: Callable[[str, Side], bool]
+    ) -> Iterator[tuple[int, Origin, Binding]]:
+        """Explain the streams that began before ``end_ns`` and are not explained yet, as far as possible.
+
+        ``heard_from(call, speaker)`` tells whether a call has a stream of that speaker already.
+        """
+        claims = MAX_CLAIMS
+        for row in self._streams.unbound().tolist():
+            origin = self._origins[row]
+            if origin.since_ns >= end_ns:
+                continue
+            found = self.expectations.match(origin.source, origin.destination, origin.since_ns, end_ns)
+            if found is None and claims and self._waited(origin, end_ns):
+                origin.looked_at = True
+                claims -= 1
+                found = self._claim(origin, heard_from)
+            if isinstance(found, Binding):
+                origin.explained = True
+                yield row, origin, found
+            elif found is Held.TAKEN and not origin.kept_out:
+                origin.kept_out = True
+                self._counters["streams_kept_out"] += 1
+
+    def _waited(self, origin: Origin, end_ns: int) -> bool:
+        """Whether only the hosts are left to ask; what an ended call left behind is no other call's."""
+        waited = end_ns - origin.since_ns >= self._patience_ns
+        return waited and not origin.looked_at and not origin.explained
+
+    def _claim(self, origin: Origin, heard_from: Callable[[str, Side], bool]) -> Binding | None:
+        """Media at addresses that nobody announced, as where both ends are behind NAT: the hosts that the
+        signalling runs between tell, where they are of one such call only.
+        """
+        speakers = {
+            call.key: speaker
+            for call in self._calls.active()
+            if call.first_seen <= origin.since_ns
+            and (speaker := call.speaker_between(origin.source.host, origin.destination.host))
+            and not heard_from(call.key, speaker)
+        }
+        bindings = [self.expectations.claim(call, speaker, origin.source, origin.destination)
+                    for call, speaker in speakers.items()]  # fmt: skip
+        if len(bindings) != 1 or bindings[0] is None:
+            return None
+        self._counters["streams_claimed_by_host"] += 1
+        return bindings[0]
+
+    def unannounced(self, call: Call) -> bool:
+        """Whether streams that nobody could claim run between the hosts of a call's signalling."""
+        waiting = (self._origins[row] for row in self._streams.unbound().tolist())
+        return any(
+            call.speaker_between(origin.source.host, origin.destination.host)
+            for origin in waiting
+            if not origin.explained
+        )
+
+    def give_back(self, row: int, now_ns: int) -> None:
+        """A stream's call is over. Its 5-tuple and SSRC may serve another one at once; what still comes waits
+        for that one's SDP.
+        """
+        self._streams.restart(row)
+        self._origins[row].since_ns = now_ns
+
+    def expire(self, expired_ns: int) -> None:
+        """Forget the streams that were last heard before ``expired_ns`` and that nobody has claimed."""
+        unbound = self._streams.unbound()
+        gone = unbound[self._streams.last_seen_ns[unbound] < expired_ns].tolist()
+        for row in gone:
+            # What ended calls left behind was explained while they ran.
+            self._counters["streams_unclaimed"] += not self._origins[row].explained
+            del self._origins[row]
+        self._streams.remove(gone)
