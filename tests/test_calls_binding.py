@@ -71,14 +71,22 @@ def test_a_stranger_is_kept_out_while_the_real_one_is_heard(both):
     assert match(both, NAT, CALLEE, 0)
     assert match(both, STRANGER, CALLEE, SECOND) is Held.TAKEN
     both.heard("a", "caller", NAT, CALLEE, 30 * SECOND)
-    assert match(both, STRANGER, CALLEE, 31 * SECOND) is Held.TAKEN
-    assert isinstance(match(both, STRANGER, CALLEE, 33 * SECOND), Binding)
+    assert match(both, STRANGER, CALLEE, 29 * SECOND) is Held.TAKEN
+    assert match(both, STRANGER, CALLEE, 90 * SECOND) is Held.TAKEN
+
+
+def test_a_new_port_of_the_nat_goes_on_once_the_old_one_is_silent(both):
+    assert match(both, NAT, CALLEE, 0)
+    both.heard("a", "caller", NAT, CALLEE, 30 * SECOND)
+    again = NAT._replace(port=40_000)
+    assert match(both, again, CALLEE, 30 * SECOND, now=31 * SECOND) is Held.TAKEN
+    assert isinstance(match(both, again, CALLEE, 30 * SECOND, now=32 * SECOND), Binding)
 
 
 @pytest.mark.parametrize("real", [NAT, CALLER])
 def test_a_better_source_displaces_a_stranger(both, real):
-    assert match(both, STRANGER, CALLEE, 0).displaces is None
-    assert match(both, real, CALLEE, SECOND).displaces == STRANGER
+    assert match(both, STRANGER, CALLEE, 0).standing is Standing.STRANGER
+    assert match(both, real, CALLEE, SECOND).standing > Standing.STRANGER
     assert match(both, STRANGER, CALLEE, SECOND) is Held.TAKEN
 
 
@@ -89,14 +97,14 @@ def test_two_hosts_of_the_same_standing_do_not_displace_each_other(both):
 
 def test_a_new_ssrc_of_the_same_source_goes_on(both):
     assert match(both, CALLER, CALLEE, 0)
-    assert match(both, CALLER, CALLEE, SECOND).displaces is None
+    assert isinstance(match(both, CALLER, CALLEE, SECOND), Binding)
 
 
-def test_a_speaker_who_moves_displaces_nobody(both):
+def test_a_speaker_who_moves_is_known(both):
     moved = CALLER._replace(port=4002)
     assert match(both, CALLER, CALLEE, 0)
     both.expect(expected("caller", moved))
-    assert match(both, moved, CALLEE, SECOND).displaces is None
+    assert match(both, moved, CALLEE, SECOND).standing is Standing.SIGNALLED
 
 
 def test_the_newest_call_has_a_reused_port(both):
@@ -122,3 +130,29 @@ def test_an_address_announced_again_is_not_withdrawn_any_more(both):
     both.withdraw(MediaWithdrawn("a", "callee", CALLEE, 5 * SECOND))
     both.expect(expected("callee", CALLEE, now=6 * SECOND))
     assert match(both, NAT, CALLEE, 20 * SECOND).speaker == "caller"
+
+
+def test_who_announced_both_ends_comes_before_who_announced_one(both):
+    """An INVITE of somebody else that names the callee's address takes nothing."""
+    both.expect(expected("caller", CALLEE, "evil"))
+    both.expect(expected("caller", CALLEE, "evil too"))
+    found = match(both, CALLER, CALLEE, 0)
+    assert (found.call, found.speaker) == ("a", "caller")
+
+
+def test_both_directions_of_media_between_two_phones_are_of_one_call(both):
+    """A B2BUA that hands the SDP on: both its calls announce the same two addresses."""
+    both.expect(expected("caller", CALLER, "b"))
+    both.expect(expected("callee", CALLEE, "b"))
+    assert match(both, CALLER, CALLEE, 0).call == match(both, CALLEE, CALLER, 0).call
+
+
+def test_what_another_call_left_behind_needs_an_announced_source(both):
+    assert both.match(NAT, CALLEE, 0, 9 * SECOND, only_signalled=True) is Held.TAKEN
+    assert isinstance(both.match(CALLER, CALLEE, 0, 9 * SECOND, only_signalled=True), Binding)
+
+
+def test_an_address_that_too_many_announce(both):
+    for number in range(200):
+        both.expect(expected("callee", CALLEE, f"flood {number}"))
+    assert match(both, CALLER, CALLEE, 0).call == "a"

@@ -54,7 +54,7 @@ def hear(recording: Recording) -> Heard:
         if audio.span_us() is not None:
             tracks[label] = audio
     spans = {label: audio.span_us() for label, audio in tracks.items()}
-    starts = [span[0] for label, span in spans.items() if span and label != STRANGER]
+    starts = [span[0] for label, span in spans.items() if span and (label != STRANGER or len(spans) == 1)]
     return Heard(tracks, min(starts, default=0.0))
 
 
@@ -80,6 +80,8 @@ def _media(
     edges = [0, *(np.flatnonzero(np.diff(rows["stream"])) + 1).tolist(), len(rows)]
     for first, last in pairwise(edges):
         part = rows[first:last]
+        if int(part["stream"][0]) not in lanes:
+            continue  # nothing says whose it is
         begin = int(ends[first]) - int(rows["size"][first])
         lanes[int(part["stream"][0])].add(
             part["seq"].astype(np.int64),

@@ -25,6 +25,9 @@ WITHDRAWN_NS: Final = 1_000_000_000
 PATIENCE_NS: Final = 2_000_000_000
 """How long a stream from a host that signalling never named waits for a better one to appear in its place."""
 
+MAX_ANNOUNCERS: Final = 64
+"""Calls that may announce one address at a time: a gateway has a port for each, more is a flood."""
+
 HOLDS_NS: Final = 2_000_000_000
 """A stream silent for this long no longer keeps others out of its place."""
 
@@ -55,8 +58,8 @@ class Binding:
     speaker: Side
     formats: Mapping[int, PayloadFormat]
     standing: Standing
-    displaces: Endpoint | None = None
-    """The source of lower standing that was taken for the speaker until now."""
+    encrypted: bool = False
+    """Signalling says that it is SRTP, which cannot be opened."""
 
 
 @dataclass(slots=True)
@@ -79,6 +82,8 @@ class _Place:
 class _CallMedia:
     endpoints: set[Endpoint] = field(default_factory=set)
     formats: dict[Side, Mapping[int, PayloadFormat]] = field(default_factory=dict)
+    encrypted: set[Side] = field(default_factory=set)
+    """The sides that want to receive SRTP."""
     places: dict[tuple[Side, Endpoint], _Place] = field(default_factory=dict)
 
 
@@ -99,9 +104,11 @@ class Expectations:
         media = self._calls.setdefault(event.call, _CallMedia())
         media.formats[event.side] = event.formats
         waiting = self._at.setdefault(event.endpoint, [])
+        (media.encrypted.add if event.encrypted else media.encrypted.discard)(event.side)
         waiting[:] = [known for known in waiting if known.call != event.call]
-        waiting.append(_Expected(event.call, event.side))
-        media.endpoints.add(event.endpoint)
+        if len(waiting) < MAX_ANNOUNCERS:
+            waiting.append(_Expected(event.call, event.side))
+            media.endpoints.add(event.endpoint)
 
     def withdraw(self, event: MediaWithdrawn) -> None:
         """A side has moved: streams that begin later are not for it."""
@@ -119,36 +126,53 @@ class Expectations:
             else:
                 del self._at[endpoint]
 
-    def match(self, source: Endpoint, destination: Endpoint, since: int, now: int) -> Binding | Held | None:
+    def match(
+        self, source: Endpoint, destination: Endpoint, since: int, now: int, *, only_signalled: bool = False
+    ) -> Binding | Held | None:
         """Find the call of a stream that began at ``since`` and is still without one at ``now``.
 
+        ``only_signalled`` is for a stream that belonged to another call: its source must have been announced.
         None where nobody announced either end of it.
         """
-        receiver = self._newest(destination, since)
-        sender = self._newest(source, since)
-        if receiver is None:
-            if sender is None:
+        receivers, senders = self._announced(destination, since), self._announced(source, since)
+        if not receivers:
+            if not senders:
                 return None
-            formats = self._formats(sender.call, sender.side)
-            return Binding(sender.call, sender.side, formats, Standing.SIGNALLED)
+            call, speaker = senders[0].call, senders[0].side
+            return self._binding(call, speaker, Standing.SIGNALLED)
+        # A call that announced both ends comes before one that announced this address later.
+        from_both = {(known.call, known.side) for known in senders}
+        receiver = next((r for r in receivers if (r.call, other(r.side)) in from_both), receivers[0])
         call, speaker = receiver.call, other(receiver.side)
         standing = Standing.STRANGER
-        if sender is not None and sender.call == call and sender.side == speaker:
+        if (call, speaker) in from_both:
             standing = Standing.SIGNALLED
         elif self._knows(call, source.host):
             standing = Standing.KNOWN_HOST
+        if only_signalled and standing < Standing.SIGNALLED:
+            return Held.TAKEN
         places = self._calls[call].places
         held = places.get((speaker, destination))
-        if held is not None and (held.source == source or since - held.heard_ns >= HOLDS_NS):
-            held = None
-        # Two announced sources are one speaker who has moved.
-        if held is not None and (held.standing > standing or held.standing == standing < Standing.SIGNALLED):
+        if held is not None and held.source != source and self._keeps(held, standing, now):
             return Held.TAKEN
         if standing is Standing.STRANGER and now - since < self._patience_ns:
             return Held.WAITING
-        places[speaker, destination] = _Place(source, standing, since)
-        displaces = held.source if held is not None and held.standing < standing else None
-        return Binding(call, speaker, self._formats(call, speaker), standing, displaces)
+        places[speaker, destination] = _Place(source, standing, now)
+        return self._binding(call, speaker, standing)
+
+    @staticmethod
+    def _keeps(held: _Place, standing: Standing, now: int) -> bool:
+        """Whether who was heard in a place keeps it from a newcomer."""
+        if standing is Standing.STRANGER and held.standing > standing:
+            return True  # however silent the real one is
+        if now - held.heard_ns >= HOLDS_NS:
+            return False
+        # Two announced sources are one speaker who has moved.
+        return held.standing > standing or held.standing == standing < Standing.SIGNALLED
+
+    def _binding(self, call: str, speaker: Side, standing: Standing) -> Binding:
+        encrypted = other(speaker) in self._calls[call].encrypted
+        return Binding(call, speaker, self.formats(call, speaker), standing, encrypted)
 
     def claim(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint) -> Binding | None:
         """A stream between the hosts of a call's signalling, at addresses that nobody announced.
@@ -160,15 +184,16 @@ class Expectations:
         hosts = {endpoint.host for endpoint in media.endpoints} if media else set()
         if not hosts or hosts & {source.host, destination.host}:
             return None
-        return Binding(call, speaker, self._formats(call, speaker), Standing.KNOWN_HOST)
+        return self._binding(call, speaker, Standing.STRANGER)
 
-    def _formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
+    def formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
         """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).
 
         Some senders use their own numbers all the same: those the receiver does not have are taken from
         theirs.
         """
-        formats = self._calls[call].formats
+        media = self._calls.get(call)
+        formats = media.formats if media else {}
         return {**formats.get(speaker, {}), **formats.get(other(speaker), {})}
 
     def heard(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint, now: int) -> None:
@@ -178,8 +203,7 @@ class Expectations:
         if place is not None and place.source == source:
             place.heard_ns = now
 
-    def _newest(self, endpoint: Endpoint, now: int) -> _Expected | None:
-        for known in reversed(self._at.get(endpoint, ())):
-            if known.until_ns is None or now <= known.until_ns:
-                return known
-        return None
+    def _announced(self, endpoint: Endpoint, now: int) -> list[_Expected]:
+        """Who announced an address, the newest first."""
+        known = reversed(self._at.get(endpoint, ()))
+        return [one for one in known if one.until_ns is None or now <= one.until_ns]

@@ -183,7 +183,9 @@ def segments(runs: list[Run]) -> list[Segment]:
             continue
         # A leap that the following packets take back belongs to the packets, not to the clock.
         skew = least
-        anchor = least + run.first_timestamp * (1e6 / run.clock_rate)
+        # The first packet may have been late, but not by more than a stall; a timestamp that says so lies.
+        skew = max(skew, run.start_us - run.first_timestamp * (1e6 / run.clock_rate) - SETTLE_US)
+        anchor = skew + run.first_timestamp * (1e6 / run.clock_rate)
         out.append(Segment(run.first_seq, run.first_timestamp, run.clock_rate, anchor))
     return out
 

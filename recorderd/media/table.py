@@ -68,6 +68,10 @@ class PacketTable:
     def __len__(self) -> int:
         return sum(map(len, self._batches))
 
+    def earliest_us(self) -> int:
+        """The arrival of the first packet that waits; the end of all times where none does."""
+        return min((int(batch.time_us.min()) for batch in self._batches), default=1 << 62)
+
     def add(self, packets: Packets) -> None:
         """Put a batch into the table."""
         if not len(packets):

@@ -59,6 +59,7 @@ class SpoolArchive:
     def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
         """Start the call's recording."""
         recording = new_recording_id(started_ns)
+        created = False
         try:
             writer = RecordingWriter.create(
                 self.spool,
@@ -68,8 +69,12 @@ class SpoolArchive:
                 recipients=self.recipients,
                 signer=self.host_key,
             )
+            created = True
             writer.event({"event": "call", "time_us": call.first_seen // 1000, **_identity(call)})
         except (DiskFull, SpoolError) as error:
+            if created:
+                writer.abandon()
+                writer.path.unlink(missing_ok=True)
             self._note(error)
             raise
         self._writers[recording] = writer
@@ -98,7 +103,8 @@ class SpoolArchive:
         """Seal the recording, judge it, and account for the call."""
         tracks = session.tracks(engine.streams, engine.sequencer) if session else []
         facts = MediaFacts(
-            tracks={track.side: track.facts.packets for track in tracks},
+            # What could not be written down was not recorded, however well it was heard.
+            tracks={t.side: t.facts.packets for t in tracks} if session and session.recording else {},
             # Drops that cost this call nothing (its packets all came) are not held against it.
             recorder_drops=session.capture_drops if session and any(t.facts.lost for t in tracks) else 0,
             interrupted=interrupted,
@@ -135,7 +141,7 @@ class SpoolArchive:
             except DiskFull as error:
                 self._note(error)
                 return
-            except SpoolError as error:
+            except (SpoolError, ValueError) as error:
                 # The file stays as it is, and is recovered at the next start.
                 self._note(error)
                 writer.abandon()
@@ -146,8 +152,9 @@ class SpoolArchive:
                 self.journal.add("recording_finished", summary["id"], "sealed", summary, *where)
             del self._ended[0]
 
-    def _note(self, error: RecorderError) -> None:
+    def _note(self, error: RecorderError | ValueError) -> None:
         """Keep the first trouble, and tell each kind once until something could be written again."""
+        error = error if isinstance(error, RecorderError) else SpoolError(f"cannot be written: {error}")
         self.trouble = self.trouble or error
         if type(error) not in self._told:
             self._told.add(type(error))

@@ -1,7 +1,7 @@
 """Finds the call of each new stream: by what signalling announced, or, as a last resort, by its hosts."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,7 @@ class Binder:
     def note(self, row: int, origin: Origin) -> None:
         """A stream that was not seen before has ``row`` in the stream table."""
         self._origins[row] = origin
+        self._streams.last_seen_ns[row] = origin.since_ns
 
     def origin(self, row: int) -> Origin:
         """Where a stream comes from."""
@@ -59,11 +60,13 @@ class Binder:
         ``heard_from(call, speaker)`` tells whether a call has a stream of that speaker already.
         """
         claims = MAX_CLAIMS
-        for row in self._streams.unbound().tolist():
-            origin = self._origins[row]
+        waiting = [(self._origins[row], row) for row in self._streams.unbound().tolist()]
+        for origin, row in sorted(waiting, key=lambda one: one[0].since_ns):
             if origin.since_ns >= end_ns:
-                continue
-            found = self.expectations.match(origin.source, origin.destination, origin.since_ns, end_ns)
+                break
+            found = self.expectations.match(
+                origin.source, origin.destination, origin.since_ns, end_ns, only_signalled=origin.explained
+            )
             if found is None and claims and self._waited(origin, end_ns):
                 origin.looked_at = True
                 claims -= 1
@@ -87,7 +90,8 @@ class Binder:
         speakers = {
             call.key: speaker
             for call in self._calls.active()
-            if call.first_seen <= origin.since_ns
+            if call.answered_at is not None
+            and call.first_seen <= origin.since_ns
             and (speaker := call.speaker_between(origin.source.host, origin.destination.host))
             and not heard_from(call.key, speaker)
         }
@@ -100,6 +104,8 @@ class Binder:
 
     def unannounced(self, call: Call) -> bool:
         """Whether streams that nobody could claim run between the hosts of a call's signalling."""
+        if call.answered_at is None:
+            return False
         waiting = (self._origins[row] for row in self._streams.unbound().tolist())
         return any(
             call.speaker_between(origin.source.host, origin.destination.host)
@@ -114,12 +120,20 @@ class Binder:
         self._streams.restart(row)
         self._origins[row].since_ns = now_ns
 
-    def expire(self, expired_ns: int) -> None:
-        """Forget the streams that were last heard before ``expired_ns`` and that nobody has claimed."""
+    def expire(self, expired_ns: int, waiting: Mapping[int, int]) -> None:
+        """Forget the streams that were last heard before ``expired_ns`` and that nobody has claimed.
+
+        ``waiting`` has the time of the first packet, in ns, of those that later packets wait of: their row is
+        still named, so they begin anew in it.
+        """
         unbound = self._streams.unbound()
         gone = unbound[self._streams.last_seen_ns[unbound] < expired_ns].tolist()
         for row in gone:
+            old = self._origins.pop(row)
             # What ended calls left behind was explained while they ran.
-            self._counters["streams_unclaimed"] += not self._origins[row].explained
-            del self._origins[row]
-        self._streams.remove(gone)
+            self._counters["streams_unclaimed"] += not old.explained
+            if row in waiting:
+                self._streams.restart(row)
+                self._streams.last_seen_ns[row] = waiting[row]
+                self._origins[row] = Origin(old.source, old.destination, old.ssrc, waiting[row])
+        self._streams.remove([row for row in gone if row not in waiting])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.calls.events import (
+    SIDES,
     CallAnswered,
     CallEnded,
     CallEvent,
@@ -24,7 +25,6 @@ from recorderd.calls.events import (
     MediaExpected,
     MediaWithdrawn,
     Side,
-    other,
 )
 from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
@@ -98,7 +98,6 @@ class Engine:
         self._signals: list[Signalling] = []
         self._ending: dict[str, int] = {}
         self._end_ns: int | None = None
-        self._drops = 0
 
     # -- what comes in
 
@@ -121,13 +120,13 @@ class Engine:
         packets = _gather(media, rows)
         if len(new) or (rows < 0).any():
             packets = packets.select(rows >= 0)
-        self.streams.last_seen_ns[packets.stream] = packets.time_us * 1000
         self.table.add(packets)
 
-    def dropped(self, count: int) -> None:
-        """Say that the kernel dropped packets since the last call."""
-        self._drops += count
+    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
+        """Say that the kernel dropped packets, some time between two moments."""
         self.counters["kernel_drops"] += count
+        for session in self.sessions.values():
+            session.lost_by_capture(count, Span(since_ns / 1000, until_ns / 1000))
 
     def advance(self, now_ns: int) -> None:
         """Close every window that is over by ``now_ns``, nanoseconds of the capture clock."""
@@ -137,13 +136,18 @@ class Engine:
         while self._end_ns + grace <= now_ns:
             self._close(self._end_ns)
             self._end_ns += WINDOW_NS
-            if now_ns - self._end_ns > IDLE_NS and not len(self.table) and not self._signals:
-                self._end_ns = (now_ns - grace) // WINDOW_NS * WINDOW_NS
+            if now_ns - self._end_ns > IDLE_NS and self._next_ns(now_ns) - self._end_ns > IDLE_NS:
+                self._end_ns = self._next_ns(now_ns) // WINDOW_NS * WINDOW_NS
         if now_ns < self._end_ns - WINDOW_NS - IDLE_NS:
             # The clock was set back: waiting for it to catch up would stop recording.
             self.counters["clock_set_back"] += 1
             self._flush()
             self._end_ns = (now_ns // WINDOW_NS + 1) * WINDOW_NS
+
+    def _next_ns(self, now_ns: int) -> int:
+        """The time of the first thing that waits, or now."""
+        signals = (signal.time_ns for signal in self._signals)
+        return min(now_ns, self.table.earliest_us() * 1000, *signals)
 
     def finish(self, interrupted: str) -> None:
         """Nothing more will come: close what is open. Calls still running end as ``interrupted``."""
@@ -169,20 +173,28 @@ class Engine:
         expired_us = (end_ns - int(self.settings.pending_s * 1e9)) // 1000
         grace_us = self.settings.grace_ms * 1000
         order: Order | None = None
+        waiting: dict[int, int] = {}
 
         def choose(packets: Packets) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
             nonlocal order
             order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
+            # When a stream was heard is told by its packets before the window's end, never by how they came.
+            heard = packets.time_us < end_ns // 1000
+            np.maximum.at(self.streams.last_seen_ns, packets.stream[heard], packets.time_us[heard] * 1000)
+            left = packets.stream[stay]
+            if len(left):
+                rows, first = np.unique(left, return_index=True)
+                waiting.update(
+                    zip(rows.tolist(), (packets.time_us[stay][first] * 1000).tolist(), strict=True)
+                )
             return order.position, stay
 
         taken = self.table.take(choose)
         if order is not None and taken is not None and len(taken):
             self._hand_out(order, taken)
-        if self._drops:
-            self._blame_capture(end_ns)
         for call in [call for call, due in self._ending.items() if due <= end_ns]:
             self._over(call, None)
-        self.binder.expire(expired_us * 1000)
+        self.binder.expire(expired_us * 1000, waiting)
         self.archive.window_closed(end_ns)
 
     def _signalling(self, end_ns: int) -> None:
@@ -208,10 +220,7 @@ class Engine:
                 self.binder.expectations.expect(event)
                 session = self.sessions.get(event.call)
                 if session is not None:
-                    for stream in session.add_formats(
-                        other(event.side), as_formats(event.formats), event.now // 1000
-                    ):
-                        self._describe(stream.row, session)
+                    self._learn(session, event)
             elif isinstance(event, CallAnswered):
                 # Again, so that a crash leaves the time of the answer known.
                 self.archive.call_seen(self.calls.get(event.call))
@@ -223,8 +232,20 @@ class Engine:
             if session is not None:
                 session.signalled(event)
 
+    def _learn(self, session: Session, event: MediaExpected) -> None:
+        """An offer or an answer may name payload types of either side."""
+        for speaker in SIDES:
+            formats = as_formats(self.binder.expectations.formats(event.call, speaker))
+            for stream in session.add_formats(speaker, formats, event.now // 1000):
+                self._describe(stream.row, session)
+
     def _bind(self, end_ns: int) -> None:
         for row, origin, binding in self.binder.bind(end_ns, self._heard_from):
+            if binding.encrypted:
+                # Never written as if it were sound; the outcome says what it was.
+                self.counters["streams_encrypted"] += 1
+                self.streams.owner[row] = DISPLACED
+                continue
             session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
             since_us = origin.since_ns // 1000
             stream = session.add_stream(
@@ -235,10 +256,9 @@ class Engine:
             self.streams.owner[row] = session.number
             self.streams.lane[row] = stream.number
             self._describe(row, session)
-            if binding.displaces is not None:
+            for gone in session.displace(stream, since_us):
                 self.counters["streams_displaced"] += 1
-                for gone in session.displace(binding, origin.destination, since_us):
-                    self.streams.owner[gone] = DISPLACED
+                self.streams.owner[gone] = DISPLACED
 
     def _heard_from(self, call: str, speaker: Side) -> bool:
         session = self.sessions.get(call)
@@ -257,6 +277,9 @@ class Engine:
         except SpoolError as error:
             failure = f"spool: {error}"
         session = Session(self._next_number, call, recording, sink, failure)
+        answered_at = self.calls.get(call).answered_at
+        if answered_at is not None:
+            session.event("answered", answered_at // 1000)
         self._next_number = (self._next_number + 1) % (1 << 22)
         self.sessions[call] = self._numbers[session.number] = session
         return session
@@ -280,8 +303,9 @@ class Engine:
         clocks = steady(window, parts, lanes, self.streams.clock[stream, packets.payload_type])
         together = zip(owners, parts, clocks, strict=True)
         for number, mine in groupby(together, key=itemgetter(0)):
+            self._resume(self._numbers[number])
             self._numbers[number].window(window, [(part, clock) for _, part, clock in mine])
-        heard = self.streams.last_seen_ns[stream[order.starts]].tolist()
+        heard = (np.maximum.reduceat(packets.time_us, order.starts) * 1000).tolist()
         for number, part, now in zip(owners, parts, heard, strict=True):
             session = self._numbers[number]
             speaking = session.streams[part.lane]
@@ -289,11 +313,17 @@ class Engine:
                 session.call, speaking.speaker, speaking.source, speaking.destination, now
             )
 
-    def _blame_capture(self, end_ns: int) -> None:
-        span = Span((end_ns - WINDOW_NS) / 1000, (end_ns + self.settings.grace_ms * 1_000_000) / 1000)
-        for session in self.sessions.values():
-            session.lost_by_capture(self._drops, span)
-        self._drops = 0
+    def _resume(self, session: Session) -> None:
+        """Try again what a full disk prevented."""
+        if session.recording or session.sink is not None:
+            return
+        try:
+            recording, sink = self.archive.begin(
+                self.calls.get(session.call), int(self._end_ns or 0) - WINDOW_NS
+            )
+        except (DiskFull, SpoolError):
+            return
+        session.resume(recording, sink)
 
     def _over(self, key: str, interrupted: str | None) -> None:
         call = self.calls.get(key)

@@ -7,7 +7,7 @@ full disk) stops no recording: what it is to be told waits until there is room a
 import logging
 from typing import Any, Final
 
-from recorderd.errors import DiskFull, SpoolError
+from recorderd.errors import RecorderError
 from recorderd.spool.index import Index
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Journal:
             del self._waiting[0]
         self._waiting.append((method, arguments))
 
-    def write(self) -> DiskFull | SpoolError | None:
+    def write(self) -> RecorderError | None:
         """Tell the index everything that waits, or nothing; returns why nothing."""
         if not self._waiting:
             return None
@@ -41,7 +41,7 @@ class Journal:
             with self._index.batch():
                 for method, arguments in self._waiting:
                     getattr(self._index, method)(*arguments)
-        except (DiskFull, SpoolError) as error:
+        except RecorderError as error:
             return error
         self._waiting.clear()
         return None

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.calls.binding import Binding
+from recorderd.calls.binding import Binding, Standing
 from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.errors import DiskFull, SpoolError
@@ -27,6 +28,15 @@ from recorderd.wire.sdp_formats import PayloadFormat
 
 MAX_LANES: Final = 255
 """A packet row names its stream in one byte."""
+
+MAX_LESSER_LANES: Final = 64
+"""Streams whose source was not announced: a flood of them leaves room for the real ones."""
+
+DESCRIBING: Final = frozenset({"stream", "formats", "displaced"})
+"""Events without which the packets of a recording cannot be told."""
+
+MAX_RECORD_ROWS: Final = 4096
+"""Packets in one media record; more, in a flood, go into several."""
 
 MAX_TIME: Final = 0xFFFF_FFFF
 
@@ -54,6 +64,7 @@ class Stream:
     lane: Lane
     listener: Listener
     tones: ToneFollower
+    standing: Standing
     displaced: bool = False
     """A stranger's, as the real one showed."""
 
@@ -74,12 +85,15 @@ class Session:
         self.capture_drops = 0
         self.drop_spans: list[Span] = []
         self.refused_streams = 0
+        self._unsaid: list[dict[str, Any]] = []
 
     def add_stream(
         self, row: int, ssrc: int, source: Endpoint, destination: Endpoint, binding: Binding, time_us: int
     ) -> Stream | None:
         """Take a stream in; None where the recording has all the streams it can name."""
-        if len(self.streams) >= MAX_LANES:
+        lesser = sum(stream.standing < Standing.SIGNALLED for stream in self.streams)
+        full = binding.standing < Standing.SIGNALLED and lesser >= MAX_LESSER_LANES
+        if len(self.streams) >= MAX_LANES or full:
             self.refused_streams += 1
             return None
         formats = {**STATIC, **as_formats(binding.formats)}
@@ -94,6 +108,7 @@ class Session:
             Lane(formats),
             Listener(meter),
             ToneFollower(),
+            binding.standing,
         )
         self.streams.append(stream)
         self.event(
@@ -108,13 +123,15 @@ class Session:
         )
         return stream
 
-    def displace(self, binding: Binding, destination: Endpoint, time_us: int) -> list[int]:
-        """The real source of a speaker has come: put the streams taken for it aside; returns their rows."""
+    def displace(self, better: Stream, time_us: int) -> list[int]:
+        """A source of higher standing has come: put aside what was taken for the speaker; the rows."""
         gone = [
             stream
             for stream in self.streams
-            if stream.speaker == binding.speaker
-            and (stream.source, stream.destination) == (binding.displaces, destination)
+            if stream.speaker == better.speaker
+            and stream.standing < better.standing
+            and not stream.displaced
+            and (stream.destination == better.destination or stream.standing is Standing.STRANGER)
         ]
         for stream in gone:
             stream.displaced = True
@@ -144,7 +161,18 @@ class Session:
 
     def event(self, name: str, time_us: int, **facts: Any) -> None:
         """Write an event into the recording."""
-        self._write(lambda sink: sink.event({"event": name, "time_us": time_us, **facts}))
+        event = {"event": name, "time_us": time_us, **facts}
+        if not self._write(lambda sink: sink.event(event)) and name in DESCRIBING:
+            self._unsaid.append(event)
+
+    def _say_again(self) -> None:
+        """Without what describes the streams their packets mean nothing: it comes before the next of them."""
+        while self._unsaid and self._write(lambda sink: sink.event(self._unsaid[0])):
+            del self._unsaid[0]
+
+    def resume(self, recording: str, sink: Sink) -> None:
+        """The recording could be begun after all: from here on it is written."""
+        self.recording, self.sink = recording, sink
 
     def window(self, window: WindowRows, mine: Sequence[tuple[Stretch, Steady | None]]) -> None:
         """Take in the session's packets of a window: stretches of its streams, one after the other."""
@@ -160,9 +188,20 @@ class Session:
             payload = block[:, :size]
         else:
             payload = block[np.arange(block.shape[1]) < packets.size[span, None]]
-        self._write(lambda sink: sink.media(base, rows, payload))
+        self._say_again()
+        if len(rows) <= MAX_RECORD_ROWS:
+            self._write(lambda sink: sink.media(base, rows, payload))
+        else:
+            self._write_parts(base, rows, payload.reshape(-1))
         for stretch, steady in mine:
             self._follow(self.streams[stretch.lane], window, stretch, steady)
+
+    def _write_parts(self, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
+        ends = np.cumsum(rows["size"], dtype=np.int64)
+        for first in range(0, len(rows), MAX_RECORD_ROWS):
+            part = rows[first : first + MAX_RECORD_ROWS]
+            coded = payload[int(ends[first]) - int(part["size"][0]) : int(ends[first + len(part) - 1])]
+            self._write(partial(_media, base=base, rows=part, payload=coded))
 
     def _follow(self, stream: Stream, window: WindowRows, stretch: Stretch, steady: Steady | None) -> None:
         packets = window.packets
@@ -214,16 +253,22 @@ class Session:
         if len(self.drop_spans) < 1000:
             self.drop_spans.append(span)
 
-    def _write(self, write: Callable[[Sink], None]) -> None:
+    def _write(self, write: Callable[[Sink], None]) -> bool:
+        """Write something; False where it did not come to the disk."""
         if self.sink is None:
-            return
+            return False
         try:
             write(self.sink)
+            return True
         except DiskFull:
             # The sink goes on by itself once there is room; the account says that something is missing.
             self.failure = "disk full"
         except SpoolError as error:
             self.failure, self.sink = f"spool: {error}", None
+        except ValueError as error:
+            # What one call's peers send must not stop the others' recordings.
+            self.failure, self.sink = f"cannot be written: {error}", None
+        return False
 
     def start_us(self) -> float | None:
         """When the first sample sounded, in microseconds since the epoch."""
@@ -281,6 +326,10 @@ class Session:
 
     def _overlaps_drops(self, gap: Span) -> bool:
         return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
+
+
+def _media(sink: Sink, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
+    sink.media(base, rows, payload)
 
 
 def as_formats(formats: Mapping[int, PayloadFormat]) -> dict[int, Format]:

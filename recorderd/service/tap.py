@@ -25,6 +25,9 @@ SETTLE_NS: Final = 20_000_000
 BATCH_S: Final = 0.02
 """Under load, packets are let gather for this long: one large batch costs less than many small ones."""
 
+DRAIN_S: Final = 0.25
+"""A flood must not keep windows from closing: a ring is left after this long, full or not."""
+
 IDLE_S: Final = 0.2
 LOOK_S: Final = 1.0
 """How often the interfaces are looked after."""
@@ -59,6 +62,8 @@ class _Opened:
     condition: Condition = Condition.UP
     packets: int = 0
     drops: int = 0
+    read_ns: int = 0
+    """When the drops were last read."""
 
 
 class Tap:
@@ -126,12 +131,14 @@ class Tap:
         for tap in self._taps:
             if tap.ring is None:
                 continue
-            while (frames := tap.ring.take(TAKE)) is not None:
+            until = time.monotonic() + DRAIN_S
+            while time.monotonic() < until and (frames := tap.ring.take(TAKE)) is not None:
                 busy = True
                 engine.feed(frames)
             tap.packets, drops = tap.ring.statistics()
+            before, tap.read_ns = tap.read_ns, time.time_ns()
             if drops > tap.drops:
-                engine.dropped(drops - tap.drops)
+                engine.dropped(drops - tap.drops, before, tap.read_ns)
                 log.warning("%s: the kernel dropped %d packets", tap.interface, drops - tap.drops)
                 tap.drops = drops
         return busy

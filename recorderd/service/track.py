@@ -1,13 +1,16 @@
 """What is said of one speaker's track when its recording ends."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from recorderd.calls.events import Side
 from recorderd.codecs.formats import Format
 from recorderd.codecs.registry import codec
 from recorderd.quality.mos import mos
 from recorderd.quality.review import TrackFacts
+
+MAX_GAPS: Final = 2000
+"""Gaps listed of a track; all of them are in its counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,10 @@ class Track:
             "speech_level_dbov": _tenth(figures.speech_level_dbov),
             "noise_dbov": _tenth(figures.noise_dbov),
             "mos": round(score, 2) if score is not None else None,
-            "gaps": [{"at_s": gap.at_s, "length_s": gap.length_s, "cause": gap.cause} for gap in facts.gaps],
+            "gaps": [
+                {"at_s": gap.at_s, "length_s": gap.length_s, "cause": gap.cause}
+                for gap in facts.gaps[:MAX_GAPS]
+            ],
         }
 
 
