@@ -114,6 +114,20 @@ def test_a_new_ssrc_goes_on_with_the_track():
     assert np.array_equal(sound(track)[:, 0], expected)
 
 
+def test_an_announcement_in_the_pause_of_a_stream_is_heard():
+    """A new SSRC speaks while the old one's clock runs on, and the old one comes back."""
+    main, other, n = g711(100), g711(100, 1000), np.arange(100)
+    ticks = n + np.where(n >= 50, 100, 0)
+    track = TrackAudio(
+        [
+            lane_of(main, n, 160 * ticks, START + 20_000 * ticks),
+            lane_of(other, n + 7000, 160 * n + 5, START + 1_000_000 + 20_000 * n),
+        ]
+    )
+    expected = PCMU.decode_block(np.frombuffer(b"".join(main[:50] + other + main[50:]), np.uint8))
+    assert np.array_equal(sound(track)[:, 0], expected)
+
+
 def opus_packets(count, channels=1):
     encoder = Encoder(48_000, channels, "voip")
     t = np.arange(960 * count) / 48_000

@@ -41,6 +41,16 @@ def test_timestamps_wrap(first):
     assert abs(found[0].anchor_us - START) < 1
 
 
+@pytest.mark.parametrize("at", [25, 80, 200])
+@pytest.mark.parametrize("jump_s", [3600, -3600, 30])
+def test_a_leaping_timestamp_moves_nothing_that_came_before(at, jump_s):
+    n = np.arange(400)
+    _, found = follow(START + 20_000 * n, 160 * n + np.where(n >= at, 8000 * jump_s, 0))
+    assert [s.first_seq for s in found] == [0, at]
+    assert abs(found[0].anchor_us - START) < 1
+    assert abs(found[1].time_us(np.array([found[1].first_timestamp]))[0] - (START + 20_000 * at)) < 1
+
+
 def test_silence_suppression_keeps_its_clock():
     """Sequence goes on, timestamp jumps with the time: nothing has moved."""
     n = np.arange(200)

@@ -80,6 +80,8 @@ class _Place:
 
 @dataclass(slots=True)
 class _CallMedia:
+    serial: int
+    """Calls are numbered as they announce their first address."""
     endpoints: set[Endpoint] = field(default_factory=set)
     formats: dict[Side, Mapping[int, PayloadFormat]] = field(default_factory=dict)
     encrypted: set[Side] = field(default_factory=set)
@@ -95,13 +97,17 @@ class Expectations:
         self._knows, self._patience_ns = knows, patience_ns
         self._at: dict[Endpoint, list[_Expected]] = {}
         self._calls: dict[str, _CallMedia] = {}
+        self._serial = 0
 
     def __len__(self) -> int:
         return len(self._at)
 
     def expect(self, event: MediaExpected) -> None:
         """Take note of where a side wants to receive. The newest call that announced an address has it."""
-        media = self._calls.setdefault(event.call, _CallMedia())
+        media = self._calls.get(event.call)
+        if media is None:
+            self._serial += 1
+            media = self._calls[event.call] = _CallMedia(self._serial)
         media.formats[event.side] = event.formats
         waiting = self._at.setdefault(event.endpoint, [])
         (media.encrypted.add if event.encrypted else media.encrypted.discard)(event.side)
@@ -204,6 +210,6 @@ class Expectations:
             place.heard_ns = now
 
     def _announced(self, endpoint: Endpoint, now: int) -> list[_Expected]:
-        """Who announced an address, the newest first."""
-        known = reversed(self._at.get(endpoint, ()))
-        return [one for one in known if one.until_ns is None or now <= one.until_ns]
+        """Who announced an address, the newest call first: the same order at every address."""
+        known = (one for one in self._at.get(endpoint, ()) if one.until_ns is None or now <= one.until_ns)
+        return sorted(known, key=lambda one: self._calls[one.call].serial, reverse=True)

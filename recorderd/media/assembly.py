@@ -6,7 +6,8 @@ longer than the time that really passed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,9 @@ from recorderd.media.lane import Lane
 
 CONCEAL_S: Final = 1.0
 """Longest concealment; what is missing beyond it is silent."""
+
+PAUSE_S: Final = 0.2
+"""A pause of a lane in which another one may sound."""
 
 BLOCK_S: Final = 1.0
 """Longest block of silence handed out at once."""
@@ -109,11 +113,16 @@ class TrackAudio:
 
     def blocks(self, start_us: float, rate: int, channels: int = 1) -> Iterator[Samples]:
         """The track's samples from ``start_us`` on: blocks of shape (n, channels), int16, at ``rate`` Hz."""
+        pieces: list[tuple[_Placed, dict[int, Decoder | None]]] = []
+        for lane in self.lanes:
+            decoders: dict[int, Decoder | None] = {}
+            for placed in _place(lane, start_us, rate):
+                # Where there are several lanes, one may sound in another's pause.
+                parts = _cut(placed, int(PAUSE_S * rate)) if len(self.lanes) > 1 else [placed]
+                pieces += [(part, decoders) for part in parts]
         cursor = 0
-        for placed in sorted(
-            (p for lane in self.lanes for p in _place(lane, start_us, rate)), key=lambda p: int(p.position[0])
-        ):
-            for block in _Renderer(placed, rate, channels).blocks(cursor):
+        for placed, decoders in sorted(pieces, key=lambda piece: int(piece[0].position[0])):
+            for block in _Renderer(placed, rate, channels, decoders).blocks(cursor):
                 cursor += len(block)
                 yield block
 
@@ -162,12 +171,29 @@ def _place(packets: LanePackets, start_us: float, rate: int) -> list[_Placed]:
     return out
 
 
+def _cut(placed: _Placed, pause: int) -> list[_Placed]:
+    """Pieces without a pause of more than ``pause`` samples between two packets."""
+    edges = [0, *(np.flatnonzero(np.diff(placed.position) > pause) + 1).tolist(), len(placed.position)]
+    return [
+        replace(
+            placed,
+            position=placed.position[first:last],
+            payload_type=placed.payload_type[first:last],
+            start=placed.start[first:last],
+            size=placed.size[first:last],
+        )
+        for first, last in pairwise(edges)
+    ]
+
+
 class _Renderer:
     """Decodes the packets of one segment, in order."""
 
-    def __init__(self, placed: _Placed, rate: int, channels: int) -> None:
-        self.placed, self.rate, self.channels = placed, rate, channels
-        self._decoders: dict[int, Decoder | None] = {}
+    def __init__(
+        self, placed: _Placed, rate: int, channels: int, decoders: dict[int, Decoder | None]
+    ) -> None:
+        """``decoders`` by payload type are the lane's: they go on from piece to piece."""
+        self.placed, self.rate, self.channels, self._decoders = placed, rate, channels, decoders
 
     def blocks(self, cursor: int) -> Iterator[Samples]:
         """Samples from ``cursor`` (samples from the start of the track) to the end of the segment."""

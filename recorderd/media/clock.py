@@ -23,6 +23,9 @@ LEAP_US: Final = 200_000.0
 SETTLE_US: Final = 2_000_000.0
 """How much of a run is looked at to find its least skew."""
 
+MAX_LOOK_AHEAD: Final = 100
+"""Runs that may explain a leap before them; a stream that leaps more often explains nothing."""
+
 MAX_RUNS: Final = 10_000
 """Runs remembered a stream."""
 
@@ -194,8 +197,10 @@ def _settled(runs: list[Run], index: int) -> float:
     """The least skew within SETTLE_US of a run's start, on the run's own clock, following runs included."""
     first = runs[index]
     least = first.least_skew_us
-    for run in runs[index + 1 :]:
+    for run in runs[index + 1 : index + 1 + MAX_LOOK_AHEAD]:
         if run.start_us >= first.start_us + SETTLE_US or run.clock_rate != first.clock_rate:
             break
-        least = min(least, run.least_skew_us)
+        # A stall explains how late packets were, up to a point; beyond it the timestamps have leapt.
+        if run.least_skew_us >= first.least_skew_us - SETTLE_US:
+            least = min(least, run.least_skew_us)
     return least

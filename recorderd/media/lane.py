@@ -4,6 +4,7 @@ The live engine and the export both drive lanes, a stretch of packets at a time,
 "where does this sound" from :meth:`Lane.segments`.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -176,13 +177,15 @@ class Lane:
         if not found:
             return out
         firsts = [segment.first_seq for segment in found]
+        breaks = [lost.first for lost in self._breaks]
         for hole in holes:
-            for lost in self._breaks:
-                if lost.first <= hole.first < lost.first + lost.count:
-                    start = lost.timestamp + (hole.first - lost.first) * lost.step
-                    segment = found[max(0, int(np.searchsorted(firsts, hole.first, side="right")) - 1)]
-                    tick = 1e6 / segment.clock_rate
-                    at = segment.anchor_us + (start - segment.first_timestamp) * tick
-                    out.append(Span(at, at + hole.count * lost.step * tick))
-                    break
+            at = bisect_right(breaks, hole.first) - 1
+            lost = self._breaks[at] if at >= 0 else None
+            if lost is None or hole.first >= lost.first + lost.count:
+                continue
+            start = lost.timestamp + (hole.first - lost.first) * lost.step
+            segment = found[max(0, bisect_right(firsts, hole.first) - 1)]
+            tick = 1e6 / segment.clock_rate
+            begin = segment.anchor_us + (start - segment.first_timestamp) * tick
+            out.append(Span(begin, begin + hole.count * lost.step * tick))
         return out

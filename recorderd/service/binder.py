@@ -39,6 +39,7 @@ class Binder:
     ) -> None:
         """Streams wait ``pending_ns`` at most."""
         self._streams, self._calls, self._counters = streams, calls, counters
+        self._pending_ns = pending_ns
         self._patience_ns = min(PATIENCE_NS, pending_ns // 2)
         self.expectations = Expectations(lambda call, host: host in calls.get(call).hosts, self._patience_ns)
         self._origins: dict[int, Origin] = {}
@@ -73,6 +74,8 @@ class Binder:
                 found = self._claim(origin, heard_from)
             if isinstance(found, Binding):
                 origin.explained = True
+                # What waited longer than packets do is gone; the recording begins with what is left.
+                origin.since_ns = max(origin.since_ns, end_ns - self._pending_ns)
                 yield row, origin, found
             elif found is Held.TAKEN and not origin.kept_out:
                 origin.kept_out = True
