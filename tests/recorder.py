@@ -1,5 +1,6 @@
 """Records simulated calls with the production path, and opens what was recorded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,17 @@ def record(folder: Path, *simulators: PbxSimulator, settings: EngineSettings | N
 
 def record_files(folder: Path, captures: list[Path], settings: EngineSettings | None = None) -> Recorded:
     """Replay capture files into a new spool below ``folder``."""
+
+    def feed(engine: Engine) -> None:
+        assert replay(captures, engine) == []
+
+    return record_by(folder, feed, settings)
+
+
+def record_by(
+    folder: Path, feed: Callable[[Engine], None], settings: EngineSettings | None = None
+) -> Recorded:
+    """Record into a new spool below ``folder`` what ``feed`` gives to the engine."""
     key = folder / "listener.key"
     generate_identity(key)
     spool = Spool(folder / "spool").prepare()
@@ -86,7 +98,7 @@ def record_files(folder: Path, captures: list[Path], settings: EngineSettings | 
             thresholds=Thresholds(),
         )
         engine = Engine(archive, settings or EngineSettings())
-        assert replay(captures, engine) == []
+        feed(engine)
         assert archive.trouble is None
     return Recorded(spool, load_identities([key]), engine)
 

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+from recorderd.capture.files import open_capture
 from recorderd.service.engine import EngineSettings
-from tests.recorder import assert_exact, record, samples
+from recorderd.wire.frames import Frames
+from tests.recorder import assert_exact, record, record_by, samples
 from tests.simulators.pbx import EPOCH_NS, PbxSimulator
 from tests.simulators.script import (
     CallScript,
     Dtmf,
     Hold,
+    Impairment,
     Move,
     NewCodec,
     NewSource,
@@ -217,6 +220,47 @@ def test_a_call_over_several_capture_files(tmp_path):
     assert_exact(recorded, other, other.callee)
 
 
+def test_what_the_kernel_dropped_is_not_the_networks_loss(tmp_path):
+    simulator = PbxSimulator(seed=27)
+    truth = simulator.add(CallScript(talk_s=8, caller_network=Impairment(loss=0.05)))
+    capture = simulator.write(tmp_path / "calls.pcap")
+    told_ns = truth.answered_ns + 4_000_000_000
+
+    def feed(engine):
+        told = False
+        for frames in open_capture(capture):
+            for at in range(0, len(frames), 100):
+                part = slice(at, at + 100)
+                engine.feed(
+                    Frames(
+                        frames.link,
+                        frames.time_ns[part],
+                        frames.data[part],
+                        frames.caplen[part],
+                        frames.wirelen[part],
+                    )
+                )
+                engine.advance(int(frames.time_ns[part][-1]))
+                if not told and frames.time_ns[part][-1] > told_ns:
+                    told = True
+                    engine.dropped(7, told_ns - 2_000_000_000, told_ns)
+        engine.finish("capture ended")
+
+    recorded = record_by(tmp_path, feed)
+    row = recorded.of(truth)
+    assert row["capture_drops"] == 7
+    gaps = recorded.track(row, "caller")["gaps"]
+    start = recorded.heard(row)[0].start_us / 1e6
+    for gap in gaps:
+        ours = (
+            told_ns / 1e9 - 2 < start + gap["at_s"] + gap["length_s"] and start + gap["at_s"] < told_ns / 1e9
+        )
+        assert gap["cause"] == ("capture" if ours else "network")
+    assert {gap["cause"] for gap in gaps} == {"capture", "network"}
+    call = recorded.call(truth)
+    assert (call["outcome"], call["reason"]) == ("partial", "recorder lost 7 packets")
+
+
 def test_a_clock_that_is_set_back(tmp_path):
     """The second capture is of an hour before the first: nothing waits for the clock to catch up."""
     first = PbxSimulator(seed=23)
@@ -244,8 +288,6 @@ def test_opus_with_dtx_keeps_its_time(tmp_path):
 
 
 def test_however_short_the_grace_nothing_is_lost(tmp_path):
-    from tests.simulators.script import Impairment
-
     simulator = PbxSimulator(seed=22)
     truth = simulator.add(
         CallScript(talk_s=10, caller_network=Impairment(reorder=0.1, reorder_ms=200, duplicate=0.02))

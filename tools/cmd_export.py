@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.codecs.files import AudioTrack, FileFormat, write_audio, write_tracks
-from recorderd.errors import DiskFull, SpoolCorrupt, UsageError
+from recorderd.errors import DiskFull, NoSuchRecording, SpoolCorrupt, UsageError
 from recorderd.spool.durable import disk_error
 from recorderd.spool.keys import Identity, load_identities
 from recorderd.spool.reader import COMPLETE, CORRUPT, Recording
@@ -64,7 +64,14 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         for count, recording_id in enumerate(ids):
             advance(count, description=recording_id)
             target = arguments.output / f"{recording_id}.{fmt}" if into_folder else arguments.output
-            done.append(_export(session, recording_id, target, fmt, arguments.layout, identities))
+            try:
+                done.append(_export(session, recording_id, target, fmt, arguments.layout, identities))
+            except (SpoolCorrupt, NoSuchRecording) as error:
+                if len(ids) == 1:
+                    raise
+                # One that cannot be heard keeps nobody from the others.
+                done.append({"id": recording_id, "status": CORRUPT, "problems": [str(error)], "files": []})
+                session.stderr.write(f"recorderctl: {printable(str(error), limit=2000)}\n")
     damaged = [entry["id"] for entry in done if entry["status"] == CORRUPT]
     _tell(session, done)
     if damaged:

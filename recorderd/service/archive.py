@@ -10,7 +10,7 @@ from typing import Any
 from recorderd.calls.outcomes import MediaFacts, Outcome, outcome
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, RecorderError, SpoolError
-from recorderd.quality.review import Review, Thresholds, review
+from recorderd.quality.review import Thresholds, review
 from recorderd.service.engine import Engine
 from recorderd.service.journal import Journal
 from recorderd.service.session import Session, Sink
@@ -117,12 +117,13 @@ class SpoolArchive:
             verdict = review(
                 [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
             )
+            causes = [*verdict.causes, *(track.complaint for track in tracks if track.complaint)]
             self._ended.append(
-                _Ended(self._writers.pop(recording), _summary(call, session, tracks, verdict, result))
+                _Ended(self._writers.pop(recording), _summary(call, session, tracks, causes, result))
             )
             self._seal_ended()
-            if verdict.needed:
-                self._alert("review", call, recording=recording, causes=list(verdict.causes))
+            if causes:
+                self._alert("review", call, recording=recording, causes=causes)
         if result.name == "missing":
             self._alert("missing", call, reason=result.reason)
         self.journal.add("call_saved", _call_row(call, result.name, result.reason, recording))
@@ -169,7 +170,7 @@ class SpoolArchive:
 
 
 def _summary(
-    call: Call, session: Session, tracks: Sequence[Track], verdict: Review, result: Outcome
+    call: Call, session: Session, tracks: Sequence[Track], causes: list[str], result: Outcome
 ) -> dict[str, Any]:
     start, end = session.start_us(), session.end_us()
     return {
@@ -181,7 +182,7 @@ def _summary(
         "started_at": rfc3339(round(start)) if start is not None else None,
         "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
         "tracks": [track.described() for track in tracks],
-        "review": {"needed": verdict.needed, "causes": list(verdict.causes)},
+        "review": {"needed": bool(causes), "causes": causes},
         "outcome": result.name,
         "reason": result.reason,
         "capture_drops": session.capture_drops,

@@ -321,7 +321,11 @@ class Session:
             figures=self.meters[side].figures(),
         )
         return Track(
-            side, facts, heard.most_common(1)[0][0] if heard else None, round((begin - start_us) / 1e6, 6)
+            side,
+            facts,
+            heard.most_common(1)[0][0] if heard else None,
+            round((begin - start_us) / 1e6, 6),
+            sum(stream.listener.undecodable for stream in mine),
         )
 
     def _overlaps_drops(self, gap: Span) -> bool:

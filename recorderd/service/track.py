@@ -22,6 +22,17 @@ class Track:
     format: Format | None
     """What most of its packets were; None where no signalling said."""
     start_s: float
+    undecodable: int = 0
+    """Packets that no codec here opens; they are kept as they came."""
+
+    @property
+    def complaint(self) -> str | None:
+        """What a listener must know of a track that cannot be heard."""
+        if self.undecodable * 2 <= self.facts.packets:
+            return None
+        return (
+            f"{self.side}: {self.format.name if self.format else 'an unknown codec'} cannot be decoded here"
+        )
 
     def described(self) -> dict[str, Any]:
         """The track as `recorderctl list --json` shows it."""
