@@ -260,7 +260,7 @@ def test_what_it_keeps_is_bounded() -> None:
 
 
 def test_listening_now_and_then_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ten seconds of speech the VAD takes turns; over minutes the figures are those of the whole."""
+    """After five seconds of speech the VAD takes turns; over minutes the figures are those of the whole."""
     wave = _with_pauses(speech_at(-26), parts=3, pause_s=2.2)
     samples = pcm(np.tile(wave, 14)[: 8000 * 240] + white(-58, 8000 * 240))
     some = _measure(samples)

@@ -28,8 +28,8 @@ VAD_MODE: Final = 1
 TICKS: Final = 96_000
 """Time is counted in parts of a second that every rate divides."""
 
-ENOUGH_SPEECH: Final = 334
-"""Frames of speech, 10 s, after which the level is known: from then on the VAD listens now and then."""
+ENOUGH_SPEECH: Final = 167
+"""Frames of speech, 5 s, after which the level is known: from then on the VAD listens now and then."""
 
 TURN: Final = 100
 EVERY_TURN: Final = 4
