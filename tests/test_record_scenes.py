@@ -6,7 +6,7 @@ import pytest
 from recorderd.capture.files import open_capture
 from recorderd.service.engine import EngineSettings
 from recorderd.wire.frames import Frames
-from tests.recorder import assert_exact, record, record_by, samples
+from tests.recorder import assert_exact, record, record_by, record_files, samples
 from tests.simulators.pbx import EPOCH_NS, PbxSimulator
 from tests.simulators.script import (
     CallScript,
@@ -259,6 +259,23 @@ def test_what_the_kernel_dropped_is_not_the_networks_loss(tmp_path):
     assert {gap["cause"] for gap in gaps} == {"capture", "network"}
     call = recorded.call(truth)
     assert (call["outcome"], call["reason"]) == ("partial", "recorder lost 7 packets")
+
+
+def test_encrypted_media_is_told_and_never_written(tmp_path):
+    simulator = PbxSimulator(seed=28)
+    truth = simulator.add(CallScript(talk_s=5))
+    later = PbxSimulator(seed=29)
+    good = later.add(CallScript(talk_s=3, start_s=30))
+    captures = [simulator.write(tmp_path / "secret.pcap"), later.write(tmp_path / "plain.pcap")]
+    data = captures[0].read_bytes()
+    assert b"a=sendrecv" in data
+    captures[0].write_bytes(data.replace(b"a=sendrecv", b"a=crypto:1"))
+    recorded = record_files(tmp_path, captures)
+    call = recorded.call(truth)
+    assert (call["outcome"], call["reason"]) == ("missing", "encrypted, not recordable")
+    assert [row["call_ids"] for row in recorded.rows] == [[good.call_id]]
+    assert recorded.engine.counters["streams_encrypted"] == 2
+    assert recorded.engine.status()["streams"] == 0
 
 
 def test_a_clock_that_is_set_back(tmp_path):

@@ -133,6 +133,17 @@ class Agent:
         return self.connection.receive(timeout)
 
 
+def spoken_files(
+    folder: Path, caller_wav: Path, callee_wav: Path, codec: Codec, seconds: float
+) -> dict[str, Path]:
+    """What the two agents say, at the codec's rate and long enough for the call, by speaker."""
+    rate, channels = AUDIO_OF[codec]
+    spoken = {"caller": folder / "caller.wav", "callee": folder / "callee.wav"}
+    for source, target in zip((caller_wav, callee_wav), spoken.values(), strict=True):
+        fit_wav(source, target, rate=rate, channels=channels, seconds=seconds + 3)
+    return spoken
+
+
 def place_call(
     seconds: float,
     caller_wav: Path,
@@ -151,12 +162,9 @@ def place_call(
     called several times a second. ``timeout`` bounds the set-up. Raises AgentError where an agent does not
     start; a call that is refused is reported as not answered.
     """
-    rate, channels = AUDIO_OF[codec]
     with tempfile.TemporaryDirectory(prefix="test-call-") as scratch:
         folder = Path(scratch)
-        spoken = {"caller": folder / "caller.wav", "callee": folder / "callee.wav"}
-        fit_wav(caller_wav, spoken["caller"], rate=rate, channels=channels, seconds=seconds + 3)
-        fit_wav(callee_wav, spoken["callee"], rate=rate, channels=channels, seconds=seconds + 3)
+        spoken = spoken_files(folder, caller_wav, callee_wav, codec, seconds)
         with (
             Agent(callee, sip_port, spoken["callee"], codec, folder / "b") as answering,
             Agent(caller, free_port(socket.SOCK_DGRAM), spoken["caller"], codec, folder / "a") as calling,

@@ -13,8 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from recorderd.tools.agents import AUDIO_OF, HOST, TICK_S, AgentError, CallReport, Codec, free_port
-from recorderd.tools.speech import fit_wav
+from recorderd.tools.agents import (
+    AUDIO_OF,
+    HOST,
+    TICK_S,
+    AgentError,
+    CallReport,
+    Codec,
+    free_port,
+    spoken_files,
+)
 
 CODEC_IDS: Final = {"pcmu": "PCMU/8000", "pcma": "PCMA/8000", "opus": "opus/48000"}
 HIGHEST_PRIORITY: Final = 255
@@ -46,13 +54,11 @@ def place_call(
     """The same as :func:`recorderd.tools.agents.place_call`, between two accounts of one pjsua2 endpoint."""
     pj = load_library()
     endpoint = pj.Endpoint()
-    rate, channels = AUDIO_OF[codec]
+    rate, _ = AUDIO_OF[codec]
     with tempfile.TemporaryDirectory(prefix="test-call-") as scratch:
         folder = Path(scratch)
         log = folder / "log"
-        spoken = {"caller": folder / "caller.wav", "callee": folder / "callee.wav"}
-        fit_wav(caller_wav, spoken["caller"], rate=rate, channels=channels, seconds=seconds + 3)
-        fit_wav(callee_wav, spoken["callee"], rate=rate, channels=channels, seconds=seconds + 3)
+        spoken = spoken_files(folder, caller_wav, callee_wav, codec, seconds)
         try:
             _start(pj, endpoint, codec, rate, log)
             answering = _account(pj, endpoint, callee, sip_port, spoken["callee"])

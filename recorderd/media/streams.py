@@ -15,6 +15,9 @@ UNBOUND: Final = -1
 DISPLACED: Final = -2
 """Owner of a stream that was taken for a speaker's until the real one came: its packets are dropped."""
 
+IGNORED: Final = -3
+"""Owner of a stream that is not to be recorded: its packets are dropped; silent, it is forgotten."""
+
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
 
@@ -140,6 +143,12 @@ class StreamTable:
     def unbound(self) -> NDArray[np.int32]:
         """Rows of the streams that nobody has claimed."""
         rows: NDArray[np.int32] = self._rows[self.owner[self._rows] == UNBOUND]
+        return rows
+
+    def unowned(self) -> NDArray[np.int32]:
+        """Rows of the streams that belong to no session."""
+        owner = self.owner[self._rows]
+        rows: NDArray[np.int32] = self._rows[(owner == UNBOUND) | (owner == IGNORED)]
         return rows
 
     def describe(self, row: int, formats: dict[int, tuple[str, int]]) -> None:

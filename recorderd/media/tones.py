@@ -10,14 +10,12 @@ class ToneFollower:
     def __init__(self) -> None:
         self._told: int | None = None
         self._last: tuple[int, ToneEvent] | None = None
-        self.malformed = 0
 
     def packet(self, timestamp: int, payload: bytes) -> list[ToneEvent]:
         """Take in a packet; returns the events that are now known to be over."""
         try:
             event = tone_events(payload)[0]
         except PayloadError:
-            self.malformed += 1
             return []
         over: list[ToneEvent] = []
         if self._last is not None and self._last[0] != timestamp:

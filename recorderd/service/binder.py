@@ -124,13 +124,13 @@ class Binder:
         self._origins[row].since_ns = now_ns
 
     def expire(self, expired_ns: int, waiting: Mapping[int, int]) -> None:
-        """Forget the streams that were last heard before ``expired_ns`` and that nobody has claimed.
+        """Forget the streams that were last heard before ``expired_ns`` and belong to no session.
 
         ``waiting`` has the time of the first packet, in ns, of those that later packets wait of: their row is
         still named, so they begin anew in it.
         """
-        unbound = self._streams.unbound()
-        gone = unbound[self._streams.last_seen_ns[unbound] < expired_ns].tolist()
+        unowned = self._streams.unowned()
+        gone = unowned[self._streams.last_seen_ns[unowned] < expired_ns].tolist()
         for row in gone:
             old = self._origins.pop(row)
             # What ended calls left behind was explained while they ran.

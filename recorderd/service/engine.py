@@ -30,7 +30,7 @@ from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import DISPLACED, StreamTable
+from recorderd.media.streams import DISPLACED, IGNORED, StreamTable
 from recorderd.media.table import Packets, PacketTable
 from recorderd.service.binder import Binder, Origin
 from recorderd.service.session import Session, Sink, as_formats
@@ -244,7 +244,7 @@ class Engine:
             if binding.encrypted:
                 # Never written as if it were sound; the outcome says what it was.
                 self.counters["streams_encrypted"] += 1
-                self.streams.owner[row] = DISPLACED
+                self.streams.owner[row] = IGNORED
                 continue
             session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
             since_us = origin.since_ns // 1000
@@ -252,6 +252,8 @@ class Engine:
                 row, origin.ssrc, origin.source, origin.destination, binding, since_us
             )
             if stream is None:
+                self.counters["streams_over_limit"] += 1
+                self.streams.owner[row] = IGNORED
                 continue
             self.streams.owner[row] = session.number
             self.streams.lane[row] = stream.number

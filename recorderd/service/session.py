@@ -84,7 +84,6 @@ class Session:
         self.meters: dict[Side, TrackMeter] = {}
         self.capture_drops = 0
         self.drop_spans: list[Span] = []
-        self.refused_streams = 0
         self._unsaid: list[dict[str, Any]] = []
 
     def add_stream(
@@ -94,7 +93,6 @@ class Session:
         lesser = sum(stream.standing < Standing.SIGNALLED for stream in self.streams)
         full = binding.standing < Standing.SIGNALLED and lesser >= MAX_LESSER_LANES
         if len(self.streams) >= MAX_LANES or full:
-            self.refused_streams += 1
             return None
         formats = {**STATIC, **as_formats(binding.formats)}
         meter = self.meters.setdefault(binding.speaker, TrackMeter())
