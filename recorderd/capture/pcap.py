@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recorderd.capture.records import LINK_TYPES, MAX_MATRIX, Shape, as_frames, find_records, heads
+from recorderd.capture.records import LINK_TYPES, Shape, as_frames, find_records, heads
 from recorderd.capture.window import Damage, Window
-from recorderd.wire.columns import bounded_slices, column
+from recorderd.wire.columns import column
 from recorderd.wire.frames import Frames
 
 MAGICS = {
@@ -44,10 +44,10 @@ def read_pcap(window: Window) -> Iterator[Frames]:
         # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
         holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
         good = int(holes[0]) if len(holes) else len(found.at)
-        for part in bounded_slices(found.length[:good], MAX_MATRIX):
-            start = found.at[part] + RECORD_HEADER
-            yield as_frames(
-                LINK_TYPES[number], time_ns[part], window.data, start, found.length[part], wirelen[part]
+        if good:
+            start, length = found.at[:good] + RECORD_HEADER, found.length[:good]
+            yield from as_frames(
+                LINK_TYPES[number], time_ns[:good], window.data, start, length, wirelen[:good]
             )
         if len(holes):
             raise Damage("a record of no length", window.position_of(int(found.at[good])))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from recorderd.capture.records import (
     LINK_TYPES,
     MAX_CAPTURED,
-    MAX_MATRIX,
     Found,
     Shape,
     as_frames,
@@ -18,7 +17,7 @@ from recorderd.capture.records import (
     heads,
 )
 from recorderd.capture.window import Damage, Window
-from recorderd.wire.columns import bounded_slices, column
+from recorderd.wire.columns import column
 from recorderd.wire.frames import Frames, LinkType
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -178,16 +177,15 @@ def _frames(window: Window, section: _Section, found: Found) -> Iterator[Frames]
             number = section.interfaces[int(packets.interface[start])].number
             section.unknown[number] = section.unknown.get(number, 0) + stop - start
             continue
-        for part in bounded_slices(packets.captured[start:stop], MAX_MATRIX):
-            rows = slice(start + part.start, start + part.stop)
-            yield as_frames(
-                LinkType(int(link[start])),
-                packets.time_ns[rows],
-                window.data,
-                packets.at[rows],
-                packets.captured[rows],
-                packets.wirelen[rows],
-            )
+        rows = slice(start, stop)
+        yield from as_frames(
+            LinkType(int(link[start])),
+            packets.time_ns[rows],
+            window.data,
+            packets.at[rows],
+            packets.captured[rows],
+            packets.wirelen[rows],
+        )
     if damage is not None:
         raise damage
 

@@ -7,14 +7,15 @@ goes on for a while.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
 from recorderd.capture.window import Window
-from recorderd.wire.columns import column
+from recorderd.wire.columns import bounded_slices
 from recorderd.wire.frames import Frames, LinkType
 
 MAX_CAPTURED = 262144  # bytes of one frame: the largest snap length that tcpdump and Wireshark accept
@@ -24,7 +25,12 @@ MAX_MATRIX = 32 << 20  # bytes of one batch's frames as a matrix
 # 12 and 14 are what some BSDs wrote for raw IP before it had a number of its own.
 LINK_TYPES = {int(link): link for link in LinkType} | {12: LinkType.RAW, 14: LinkType.RAW}
 
-LOOK = 32  # records looked at first
+SHORT: Final = 512
+"""Bytes of a frame that are enough for any usual voice packet."""
+MANY, FEW = 1000, 10
+"""Long frames go apart where there are so many of all, and one in so many is long at most."""
+
+LOOK = 512  # records looked at first
 WORTH = 8  # a run shorter than this is no faster than the loop
 PLAIN = 1024  # records that the loop takes at most before another look
 
@@ -134,15 +140,15 @@ def _run_length(shape: Shape, data: NDArray[np.uint8], at: int, whole: int, size
 
 
 def _strided(data: NDArray[np.uint8], at: int, dtype: str, stride: int, count: int) -> NDArray[np.uint32]:
-    """A number of four bytes at ``at`` and every ``stride`` bytes from there."""
-    words = as_strided(data[at:], (count, 4), (stride, 1), writeable=False)
-    return column(words, 0, dtype)
+    """A number of four bytes at ``at`` and every ``stride`` bytes from there: no copy."""
+    return np.ndarray((count,), dtype, data, at, (stride,))
 
 
 def heads(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
     """The ``length`` bytes at each place: uint8 (len(at), length), a copy."""
-    rows: NDArray[np.uint8] = sliding_window_view(data, length)[at]
-    return rows
+    # One item of so many bytes at every place: NumPy copies items whole.
+    every = np.ndarray((len(data) - length + 1,), f"V{length}", data, 0, (1,))
+    return every[at].view(np.uint8).reshape(len(at), length)
 
 
 def as_frames(
@@ -152,10 +158,32 @@ def as_frames(
     at: NDArray[np.int64],
     captured: NDArray[np.int64],
     wirelen: NDArray[np.uint32],
-) -> Frames:
-    """Frames that begin at ``at`` in the file; none is shorter on the wire than was captured of it."""
-    caplen = captured.astype(np.int32)
-    on_wire = np.minimum(wirelen, np.uint32(0x7FFFFFFF)).astype(np.int32)
-    return Frames(
-        link, time_ns, heads(data, at, max(int(caplen.max()), 1)), caplen, np.maximum(on_wire, caplen)
-    )
+) -> Iterator[Frames]:
+    """Frames that begin at ``at`` in the file, in batches; none is shorter on the wire than was captured."""
+    for part in _batches(captured):
+        caplen = captured[part.rows].astype(np.int32)
+        on_wire = np.minimum(wirelen[part.rows], np.uint32(0x7FFFFFFF)).astype(np.int32)
+        rows = heads(data, at[part.rows], max(int(caplen.max()), 1))
+        on_wire = np.maximum(on_wire, caplen)
+        yield Frames(link, time_ns[part.rows], rows, caplen, on_wire, part.unfinished)
+
+
+class _Batch(NamedTuple):
+    rows: slice | NDArray[np.intp]
+    unfinished: bool = False
+
+
+def _batches(lengths: NDArray[np.int64]) -> Iterator[_Batch]:
+    """Records in the order of the file, or the few long ones among many short ones before these.
+
+    A matrix is as wide as its longest row: a SIP message among a thousand voice packets would make seven
+    times their bytes of it.
+    """
+    long = np.flatnonzero(lengths > SHORT)
+    if len(lengths) >= MANY and 0 < len(long) * FEW < len(lengths):
+        for part in bounded_slices(lengths[long], MAX_MATRIX):
+            yield _Batch(long[part], unfinished=True)
+        yield _Batch(np.flatnonzero(lengths <= SHORT))
+        return
+    for part in bounded_slices(lengths, MAX_MATRIX):
+        yield _Batch(part)

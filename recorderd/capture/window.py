@@ -7,7 +7,7 @@ from io import BufferedIOBase
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 2 << 20
+CHUNK = 1 << 20
 """Bytes in memory at a time: some 9,000 G.711 packets."""
 SLACK = (1 << 18) + 64
 """Bytes past the chunk that may be addressed though not filled: rows are gathered as wide as the widest."""

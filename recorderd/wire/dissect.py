@@ -6,7 +6,7 @@ Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from recorderd.wire.fragments import Reassembler
 from recorderd.wire.frames import Frames, LinkType
 from recorderd.wire.ip import Datagrams, RowFragment, count_cut, find_datagrams
 from recorderd.wire.link import find_packets
-from recorderd.wire.media_packets import MediaPackets, in_order, read_endpoints
+from recorderd.wire.media_packets import MediaPackets, in_order, joined, read_endpoints
+from recorderd.wire.plain import find_plain
 from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
 from recorderd.wire.stream_key import StreamKey
 
@@ -95,12 +96,29 @@ class Dissector:
         The media columns point into ``frames.data``, which must not change while they are used.
         """
         self.counters["frames"] += len(frames)
-        part = self._dissect(frames)
+        found = find_plain(frames, self._keys)
+        part = self._dissect(frames) if found is None else self._beside(frames, *found)
         if len(frames):
             self._reassembler.expire(int(frames.time_ns[-1]))
         if part.fragments:
             part = self._with_reassembled(frames, part)
         return Dissected(part.media, [item for _, item in part.signalling])
+
+    def _beside(self, frames: Frames, plain: NDArray[np.bool_], media: MediaPackets) -> _Part:
+        """The usual packets, and whatever else the frames hold."""
+        self.counters["media"] += len(media)
+        if len(media) == len(frames):
+            return _Part(media, [], [])
+        row = np.flatnonzero(~plain)
+        rest = Frames(
+            frames.link, frames.time_ns[row], frames.data[row], frames.caplen[row], frames.wirelen[row]
+        )
+        part = self._dissect(rest)
+        return _Part(
+            joined(media, replace(part.media, row=row[part.media.row], data=frames.data)),
+            [(int(row[n]), item) for n, item in part.signalling],
+            [RowFragment(int(row[item.row]), item.fragment) for item in part.fragments],
+        )
 
     def _with_reassembled(self, frames: Frames, part: _Part) -> _Part:
         """The part and what its fragments completed, in the place of the fragment that came last."""

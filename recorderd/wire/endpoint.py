@@ -6,7 +6,11 @@ socket's packets and the SDP that announced them must meet), and a name is lower
 """
 
 import ipaddress
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+_MAX_ADDRESS: Final = 66
+"""Characters of an address, brackets included."""
 
 
 class Endpoint(NamedTuple):
@@ -29,15 +33,24 @@ def canonical_host(text: str) -> str:
 
     What is no address is returned in lower case without its surrounding white space, brackets and final dot.
     """
+    # The length is checked first: no address is longer, and the host comes from a peer.
+    return _known_host(text) if len(text) <= _MAX_ADDRESS else _bare(text).rstrip(".").lower()
+
+
+@lru_cache(maxsize=4096)
+def _known_host(text: str) -> str:
+    bare = _bare(text)
+    try:
+        return _text(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare.rstrip(".").lower()
+
+
+def _bare(text: str) -> str:
     bare = text.strip()
     if bare.startswith("[") and bare.endswith("]"):
         bare = bare[1:-1]
-    try:
-        # The length is checked first: no address is longer, and the host comes from a peer.
-        address = ipaddress.ip_address(bare) if len(bare) <= 64 else None
-    except ValueError:
-        address = None
-    return bare.rstrip(".").lower() if address is None else _text(address)
+    return bare
 
 
 def packed_host(packed: bytes) -> str:

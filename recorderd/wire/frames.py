@@ -26,7 +26,8 @@ class Frames:
 
     ``data`` has shape (n, width), uint8; what lies beyond a row's ``caplen`` is undefined. ``time_ns`` is the
     capture clock in nanoseconds since the epoch, UTC. ``wirelen`` is the frame's length on the wire, so that
-    ``wirelen > caplen`` tells a truncated frame.
+    ``wirelen > caplen`` tells a truncated frame. ``unfinished`` says that the frames that follow are of the
+    same stretch of time: time has not gone on before those are there, too.
     """
 
     link: LinkType
@@ -34,6 +35,7 @@ class Frames:
     data: NDArray[np.uint8]
     caplen: NDArray[np.int32]
     wirelen: NDArray[np.int32]
+    unfinished: bool = False
 
     def __len__(self) -> int:
         return len(self.time_ns)

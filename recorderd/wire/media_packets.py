@@ -60,6 +60,15 @@ class MediaPackets:
 COLUMNS = tuple(item.name for item in fields(MediaPackets) if item.name != "data")
 
 
+def joined(first: MediaPackets, second: MediaPackets) -> MediaPackets:
+    """Packets of the same matrix as one, in the order of its rows."""
+    if not len(second):
+        return first
+    order = np.argsort(np.concatenate([first.row, second.row]), kind="stable")
+    columns = {name: np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in COLUMNS}
+    return MediaPackets(**columns, data=first.data)
+
+
 def in_order(parts: list[MediaPackets], places: list[NDArray[np.intp]]) -> MediaPackets:
     """Parts with matrices of their own as one, sorted by the packets' places; copies the rows it needs."""
     order = np.argsort(np.concatenate(places), kind="stable")

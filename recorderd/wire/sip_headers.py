@@ -5,6 +5,7 @@ display name add headers of its own.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 #: Kept header fields of a message; those beyond are dropped, the essential ones excepted. The longest real
@@ -39,6 +40,7 @@ COMPACT = {
 }
 
 _NAME = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,256}")  # RFC 3261 section 25.1: token
+_USUAL_LENGTH = 32  # characters of a name that is worth to be remembered
 _BLANK = " \t\r"
 _TOO_MANY = f"more than {MAX_HEADERS} headers"
 
@@ -121,5 +123,13 @@ def _joined(parts: list[str]) -> str:
 
 def _long_name(name: str) -> str:
     """Lower case, compact names spelled out; empty for what is no header name."""
+    return _known(name) if len(name) <= _USUAL_LENGTH else _spelled_out(name)
+
+
+def _spelled_out(name: str) -> str:
     lower = name.strip(_BLANK).lower()
     return COMPACT.get(lower, lower) if _NAME.fullmatch(lower) else ""
+
+
+# Every message has the same dozen.
+_known = lru_cache(maxsize=512)(_spelled_out)

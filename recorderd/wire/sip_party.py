@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from recorderd.wire.endpoint import canonical_host
@@ -9,6 +10,7 @@ from recorderd.wire.endpoint import canonical_host
 _QUOTED = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)  # possessive: no way back, linear
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TAG = re.compile(r';[ \t]*tag[ \t]*=[ \t]*([^\s;,"<>]+)', re.IGNORECASE)
+_USUAL_LENGTH = 256  # characters of a value that is worth to be remembered
 _MAX_DISPLAY = 4096  # characters of a display name, escapes included
 _NUMBER = re.compile(r"\+?[0-9*#(][0-9A-Fa-f*#().-]*")  # RFC 3966: what stands before a number's parameters
 
@@ -40,6 +42,11 @@ def parse_party(value: str) -> tuple[Party, bool]:
 
     Never raises: what cannot be found stays empty.
     """
+    # All messages of a dialog name the same two parties.
+    return _known(value) if len(value) <= _USUAL_LENGTH else _parse(value)
+
+
+def _parse(value: str) -> tuple[Party, bool]:
     display, sound, rest = _display(value)
     before, bracket, after = rest.partition("<")
     if bracket:
@@ -57,6 +64,9 @@ def parse_party(value: str) -> tuple[Party, bool]:
     tag = _TAG.search(_QUOTED.sub("", params) if '"' in params else params)
     sound = sound and bool(uri) and not any(space in uri for space in " \t")
     return Party(display, uri, user, host, tag[1] if tag else ""), sound
+
+
+_known = lru_cache(maxsize=4096)(_parse)
 
 
 def _display(value: str) -> tuple[str, bool, str]:
