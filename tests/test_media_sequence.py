@@ -26,10 +26,9 @@ def drain(
 def close(table: PacketTable, sequencer: Sequencer, end: int) -> list[int]:
     def choose(waiting: Packets):
         order, stay = sequencer.order(waiting, end, end + GRACE, end - 5 * SECOND)
-        return order.position, stay
+        return [order.position], stay
 
-    taken = table.take(choose)
-    return numbers(taken) if taken is not None else []
+    return [number for taken in table.take(choose) for number in numbers(taken)]
 
 
 def run(batch: Packets, streams: StreamTable | None = None) -> tuple[list[int], StreamTable, Sequencer]:
@@ -139,11 +138,10 @@ def test_streams_leave_sorted_by_lane():
     def choose(waiting: Packets):
         nonlocal order
         order, stay = sequencer.order(waiting, 2 * SECOND, 2 * SECOND + GRACE, 0)
-        return order.position, stay
+        return [order.position], stay
 
-    taken = table.take(choose)
+    (taken,) = table.take(choose)
     assert order is not None
-    assert taken is not None
     assert order.stream.tolist() == [1] * 40 + [2] * 40 + [0] * 40
     assert order.starts.tolist() == [0, 40, 80]
     assert numbers(taken) == list(range(40)) * 3

@@ -60,20 +60,18 @@ class Segment:
         return self.anchor_us + ticks * (1e6 / self.clock_rate)
 
 
-class Steady(NamedTuple):
-    """Packets without a number missing among them, by their extremes."""
+class Standing(NamedTuple):
+    """Where a clock stands: the newest packet, and what of its run still moves."""
 
-    first_seq: int
-    last_seq: int
-    last_timestamp: int
+    seq: int
+    timestamp: int
     """Unwrapped."""
+    clock_rate: int
+    """Of the run; 0 before the first."""
+    start_us: float
     least_skew_us: float
-    most_skew_us: float
+    lasts_us: float
     last_skew_us: float
-    latest_us: int
-    """The latest arrival."""
-    last_us: int
-    """The arrival of the last by number."""
 
 
 class StreamClock:
@@ -102,32 +100,23 @@ class StreamClock:
             self._last_seq, self._last_raw, self._timestamp = int(seq[-1]), int(timestamp[-1]), int(full[-1])
         return full
 
-    def full(self, timestamp: int) -> int:
-        """What :meth:`unwrap` would make of the next packet's timestamp."""
-        if self._last_seq < 0:
-            return timestamp + (1 << 32)
-        return self._timestamp + (timestamp - self._last_raw + (1 << 31)) % (1 << 32) - (1 << 31)
+    @property
+    def standing(self) -> Standing:
+        """Where it stands now."""
+        if not self.runs:
+            return Standing(self._last_seq, self._timestamp, 0, 0.0, 0.0, 0.0, 0.0)
+        run = self.runs[-1]
+        skews = (run.start_us, run.least_skew_us, run.lasts_us, run.last_skew_us)
+        return Standing(self._last_seq, self._timestamp, run.clock_rate, *skews)
 
-    def follow_steady(self, packets: "Steady", clock_rate: int) -> bool:
-        """Take in packets of which the extremes tell all; False, and nothing is done, where they do not.
-
-        The same as :meth:`unwrap` and :meth:`follow`, without a look at the packets.
-        """
-        run = self.runs[-1] if self.runs else None
-        if run is None or run.clock_rate != clock_rate or packets.first_seq != self._last_seq + 1:
-            return False
-        least = min(packets.least_skew_us, run.last_skew_us)
-        if max(packets.most_skew_us, run.last_skew_us) - least > LEAP_US:
-            return False
-        if run.lasts_us < SETTLE_US:
-            if packets.latest_us >= run.start_us + SETTLE_US:
-                return False
-            run.least_skew_us = min(run.least_skew_us, packets.least_skew_us)
-        run.lasts_us = max(run.lasts_us, packets.last_us - run.start_us)
-        run.last_skew_us = packets.last_skew_us
-        self._last_seq, self._last_raw = packets.last_seq, packets.last_timestamp & 0xFFFF_FFFF
-        self._timestamp = packets.last_timestamp
-        return True
+    def go_on(self, there: Standing) -> None:
+        """Go on from where somebody else followed it to, without a new run in between."""
+        self._last_seq, self._timestamp = there.seq, there.timestamp
+        self._last_raw = there.timestamp & 0xFFFF_FFFF
+        if self.runs:
+            run = self.runs[-1]
+            run.least_skew_us, run.lasts_us = there.least_skew_us, there.lasts_us
+            run.last_skew_us = there.last_skew_us
 
     def follow(
         self,

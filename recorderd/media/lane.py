@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recorderd.codecs.formats import Format
 from recorderd.codecs.registry import codec
 from recorderd.errors import PeerError
-from recorderd.media.clock import Segment, Steady, StreamClock, segments
+from recorderd.media.clock import Segment, Standing, StreamClock, segments
 from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
@@ -47,8 +47,8 @@ class Lane:
         self.formats = dict(formats)
         self._clock = StreamClock()
         self._last_seq = -1
-        self._last: tuple[int, int, bytes] = (0, 0, b"")
-        """Timestamp, payload type and payload of the newest packet: how long it sounds is rarely asked."""
+        self._last: tuple[int, int] = (0, 0)
+        """Timestamp of the newest packet, and how long it sounds in units of its clock."""
         self._breaks: list[_Break] = []
         self._cache: list[Segment] | None = None
 
@@ -61,20 +61,21 @@ class Lane:
         known = self.formats.get(payload_type)
         return known is None or known.name != TONES
 
-    def full(self, timestamp: int) -> int:
-        """The next packet's timestamp on 64 bits."""
-        return self._clock.full(timestamp)
+    @property
+    def standing(self) -> Standing:
+        """Where its clock stands."""
+        return self._clock.standing
 
-    def follow_steady(self, packets: Steady, payload_type: int, last_payload: Callable[[], bytes]) -> bool:
-        """Take in packets of one type, none missing, by their extremes; False where :meth:`follow` must."""
-        if packets.first_seq != self._last_seq + 1 or not self.is_audio(payload_type):
-            return False
-        if not self._clock.follow_steady(packets, self.clock_rate(payload_type)):
-            return False
+    @property
+    def sounds(self) -> int:
+        """How long the newest packet sounds, in units of its clock."""
+        return self._last[1]
+
+    def go_on(self, there: Standing, sounds: int) -> None:
+        """Go on from where somebody else followed it to; ``sounds`` is how long the newest packet does."""
         self._cache = None
-        self._last_seq = packets.last_seq
-        self._last = (packets.last_timestamp, payload_type, last_payload())
-        return True
+        self._clock.go_on(there)
+        self._last_seq, self._last = there.seq, (there.timestamp, sounds)
 
     def follow(
         self,
@@ -105,7 +106,7 @@ class Lane:
                     self._follow_type(int(payload_type[part[0]]), seq[part], full[part], time_us[part])
         if int(seq[-1]) > self._last_seq:
             self._last_seq = int(seq[-1])
-            self._last = (int(full[-1]), int(payload_type[-1]), payload(len(seq) - 1))
+            self._last = (int(full[-1]), self._duration(last, payload(len(seq) - 1)))
         return full
 
     def _follow_type(
@@ -127,9 +128,11 @@ class Lane:
         steps = np.diff(seq, prepend=before)
         for at in np.flatnonzero(steps > 1).tolist():
             count = int(steps[at]) - 1
-            last = (int(full[at - 1]), int(payload_type[at - 1]), payload(at - 1)) if at else self._last
-            usual = self._duration(*last[1:])
-            due = last[0] + usual
+            timestamp, usual = self._last
+            if at:
+                timestamp = int(full[at - 1])
+                usual = self._duration(int(payload_type[at - 1]), payload(at - 1))
+            due = timestamp + usual
             step = (int(full[at]) - due) / count
             # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets
             # were.
@@ -166,7 +169,7 @@ class Lane:
         if not found:
             return None
         last = found[-1]
-        due = self._last[0] + self._duration(*self._last[1:])
+        due = sum(self._last)
         end = last.time_us(np.array([max(due, last.first_timestamp)]))[0]
         return Span(found[0].anchor_us, float(end))
 

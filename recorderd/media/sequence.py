@@ -20,6 +20,12 @@ MAX_DROPOUT: Final = 3000
 MAX_MISORDER: Final = 100
 """RFC 3550 section A.1: what lies outside is a restarted sender or a stray packet."""
 
+WIDE: Final = 1024
+"""Bytes of a payload beyond what nearly every voice packet has."""
+
+SPARSE: Final = 8
+"""Numbers from a stream's lowest to its highest in a window, in proportion to its packets, that still pay."""
+
 MAX_HOLES: Final = 10_000
 """Holes remembered a stream; later ones are counted only."""
 
@@ -65,16 +71,37 @@ class Holes:
 class Order:
     """What leaves a window, sorted by (session, lane, extended sequence number).
 
-    ``position`` indexes the packets that were looked at; ``seq`` is the extended number, ``late`` a mask,
-    ``starts`` the position in these columns at which each stream begins, ``previous`` the number before each
-    stream's first.
+    ``position`` indexes the packets that were looked at; ``seq`` is the extended number. ``starts`` is where
+    each stream begins in these columns, ``rows`` its row of the stream table, and ``plain`` whether its
+    packets follow the earlier ones and each other, with none missing, late or new to the table.
     """
 
     position: NDArray[np.intp]
     seq: NDArray[np.int64]
-    stream: NDArray[np.int32]
-    late: NDArray[np.bool_]
     starts: NDArray[np.intp]
+    rows: NDArray[np.int32]
+    plain: NDArray[np.bool_]
+
+    def by_width(self, size: NDArray[np.int32]) -> list["Order"]:
+        """Streams of long packets apart from the others; ``size`` is by position.
+
+        One such packet would make the matrix of everybody's payloads as wide as it is.
+        """
+        if int(size.max(initial=0)) <= WIDE or not len(self.position):
+            return [self]
+        wide = np.maximum.reduceat(size[self.position], self.starts) > WIDE
+        return [self._where(which) for which in (~wide, wide) if which.any()]
+
+    def _where(self, which: NDArray[np.bool_]) -> "Order":
+        count = np.diff(self.starts, append=len(self.position))
+        mine = np.repeat(which, count)
+        starts = np.cumsum(count[which]) - count[which]
+        return Order(self.position[mine], self.seq[mine], starts, self.rows[which], self.plain[which])
+
+    @property
+    def stream(self) -> NDArray[np.int32]:
+        """The row of each packet's stream."""
+        return np.repeat(self.rows, np.diff(self.starts, append=len(self.position)))
 
 
 class Sequencer:
@@ -104,44 +131,58 @@ class Sequencer:
         what stays waiting: what is younger, and unexplained packets that arrived after ``expired_us``.
         """
         owner = self.streams.owner[packets.stream]
-        look = np.flatnonzero((owner >= 0) & (packets.time_us < horizon_us))
-        stay = (packets.time_us >= horizon_us) & (owner >= 0)
-        stay |= (owner == UNBOUND) & (packets.time_us >= expired_us)
+        bound = owner >= 0
+        soon = packets.time_us < horizon_us
+        look: NDArray[np.intp] | None = None
+        if bound.all() and soon.all():
+            stay = np.zeros(len(packets), np.bool_)
+        else:
+            look = np.flatnonzero(bound & soon)
+            stay = bound & ~soon
+            stay |= (owner == UNBOUND) & (packets.time_us >= expired_us)
         # Arrival order decides which of two copies is the duplicate, whatever order the batches came in.
-        time = packets.time_us[look]
-        if len(time) and (np.diff(time) < 0).any():
-            look = look[np.argsort(time, kind="stable")]
-        stream = packets.stream[look]
-        seq = self._extend(packets, look, stream, end_us)
+        time = packets.time_us if look is None else packets.time_us[look]
+        if (time[1:] < time[:-1]).any():
+            sort = np.argsort(time, kind="stable")
+            look, time = sort if look is None else look[sort], time[sort]
+        stream = packets.stream if look is None else packets.stream[look]
+        seq = self._extend(packets.seq if look is None else packets.seq[look], stream)
         undecided = seq < 0
         if undecided.any():
-            waiting = look[undecided & (packets.time_us[look] >= end_us - 1_000_000)]
+            look = np.arange(len(packets)) if look is None else look
+            waiting = look[undecided & (time >= end_us - 1_000_000)]
             stay[waiting] = True
             self.strays += int(undecided.sum()) - len(waiting)
-            look, stream, seq = look[~undecided], stream[~undecided], seq[~undecided]
-        lane = (owner[look].astype(np.int64) << 40) | (self.streams.lane[stream].astype(np.int64) << 32)
-        sort = np.argsort(lane + seq, kind="stable")
-        look, stream, seq = look[sort], stream[sort], seq[sort]
-        starts = _starts(stream)
-        early = packets.time_us[look] < end_us
-        leaves = _up_to_last(early, starts)
-        stay[look[~leaves]] = True
-        look, stream, seq = look[leaves], stream[leaves], seq[leaves]
-        return self._account(look, stream, seq), stay
+            look, stream, seq, time = look[~undecided], stream[~undecided], seq[~undecided], time[~undecided]
+        # Of each stream there leaves what is not behind the highest number that came in time.
+        last = np.full(len(self.streams.owner), -1, np.int64)
+        early = time < end_us
+        if early.all():
+            np.maximum.at(last, stream, seq)
+        else:
+            np.maximum.at(last, stream[early], seq[early])
+            leaves = seq <= last[stream]
+            if not leaves.all():
+                look = np.arange(len(packets)) if look is None else look
+                stay[look[~leaves]] = True
+                look, stream, seq = look[leaves], stream[leaves], seq[leaves]
+        return self._account(look, stream, seq, last), stay
 
-    def _extend(
-        self, packets: Packets, look: NDArray[np.intp], stream: NDArray[np.int32], end_us: int
-    ) -> NDArray[np.int64]:
+    def _extend(self, seq16: NDArray[np.uint16], stream: NDArray[np.int32]) -> NDArray[np.int64]:
         """Extended sequence numbers; -1 for packets whose number fits nothing yet."""
         table = self.streams
-        seq16 = packets.seq[look]
-        fresh = table.highest[stream] == 0
+        reference = table.highest[stream]
+        fresh = reference == 0
         if fresh.any():
             rows, first = np.unique(stream[fresh], return_index=True)
             # The number before the first packet's; lower ones in the same window still come before it.
             table.highest[rows] = FIRST_CYCLE + seq16[fresh][first].astype(np.int64) - 1
-        reference = table.highest[stream]
-        step = (seq16 + table.shift[stream] - reference).astype(np.int16)
+            reference = table.highest[stream]
+        # The lower 16 bits of a difference tell the step, forward or back.
+        step = seq16 - reference.astype(np.uint16)
+        if table.shift.any():
+            step += table.shift[stream].astype(np.uint16)
+        step = step.view(np.int16)
         seq = reference + step
         odd = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
         for row in np.unique(stream[odd]).tolist():
@@ -174,26 +215,59 @@ class Sequencer:
         table.shift[row] = shift
         return out
 
-    def _account(self, look: NDArray[np.intp], stream: NDArray[np.int32], seq: NDArray[np.int64]) -> Order:
+    def _account(
+        self,
+        look: NDArray[np.intp] | None,
+        stream: NDArray[np.int32],
+        seq: NDArray[np.int64],
+        last: NDArray[np.int64],
+    ) -> Order:
+        """Sort, and keep the account; ``look`` is None for all packets, ``last`` the highest by row."""
         table = self.streams
-        double = np.zeros(len(seq), np.bool_)
-        double[1:] = (seq[1:] == seq[:-1]) & (stream[1:] == stream[:-1])
-        late = (seq <= table.highest[stream]) & (table.packets[stream] > 0) & ~double
-        for at in np.flatnonzero(late).tolist():
-            if not self._late(int(stream[at]), int(seq[at])):
-                double[at], late[at] = True, False
-        if double.any():
-            np.add.at(table.duplicates, stream[double], 1)
-            look, stream, seq, late = look[~double], stream[~double], seq[~double], late[~double]
-        starts = _starts(stream)
-        self._find_holes(stream, seq, late, starts)
-        if len(stream):
-            rows = stream[starts]
-            counts = np.diff(starts, append=len(stream))
-            table.lowest[rows] = np.where(table.packets[rows] == 0, seq[starts], table.lowest[rows])
-            table.packets[rows] += counts
-            table.highest[rows] = np.maximum(table.highest[rows], seq[starts + counts - 1])
-        return Order(look, seq, stream, late, starts)
+        rows = np.flatnonzero(last >= 0).astype(np.int32)
+        rows = rows[np.argsort(table.owner[rows].astype(np.int64) << 8 | table.lane[rows])]
+        low = np.full(len(last), np.iinfo(np.int64).max)
+        np.minimum.at(low, stream, seq)
+        position, count = _sort(stream, seq, rows, low[rows], last[rows])
+        if len(position) < len(seq):
+            table.duplicates[rows] += np.bincount(stream, minlength=len(last))[rows] - count
+        seq = seq[position]
+        known, highest = table.packets[rows] > 0, table.highest[rows]
+        plain = known & (low[rows] == highest + 1) & (count == last[rows] - low[rows] + 1)
+        if not plain.all():
+            behind = known & (low[rows] <= highest)
+            if behind.any():
+                fresh = self._without_doubles(rows, seq, count, behind)
+                position, seq = position[fresh], seq[fresh]
+                left = count > 0
+                rows, count, plain = rows[left], count[left], plain[left]
+            self._find_holes(rows, seq, count, plain)
+        starts = np.cumsum(count) - count
+        table.lowest[rows] = np.where(table.packets[rows] == 0, seq[starts], table.lowest[rows])
+        table.packets[rows] += count
+        table.highest[rows] = np.maximum(table.highest[rows], seq[starts + count - 1])
+        return Order(position if look is None else look[position], seq, starts, rows, plain)
+
+    def _without_doubles(
+        self,
+        rows: NDArray[np.int32],
+        seq: NDArray[np.int64],
+        count: NDArray[np.intp],
+        behind: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Account for packets that come too late; ``behind`` tells the streams that have any.
+
+        False for those whose place is taken, which leave ``count``.
+        """
+        keep = np.ones(len(seq), np.bool_)
+        index = np.repeat(np.arange(len(rows)), count)
+        highest = np.where(behind, self.streams.highest[rows], -1)
+        for at in np.flatnonzero(seq <= highest[index]).tolist():
+            if not self._late(int(rows[index[at]]), int(seq[at])):
+                keep[at] = False
+                count[index[at]] -= 1
+                self.streams.duplicates[rows[index[at]]] += 1
+        return keep
 
     def _late(self, row: int, seq: int) -> bool:
         """Account for a packet behind the highest number; False where its place is taken."""
@@ -215,37 +289,56 @@ class Sequencer:
 
     def _find_holes(
         self,
-        stream: NDArray[np.int32],
+        rows: NDArray[np.int32],
         seq: NDArray[np.int64],
-        late: NDArray[np.bool_],
-        starts: NDArray[np.intp],
+        count: NDArray[np.intp],
+        plain: NDArray[np.bool_],
     ) -> None:
+        """Note what is missing in the streams that are not plain."""
         table = self.streams
+        odd = np.repeat(~plain, count)
+        row, seq = np.repeat(rows[~plain], count[~plain]), seq[odd]
         before = np.empty_like(seq)
         before[1:] = seq[:-1]
-        rows = stream[starts]
-        before[starts] = np.where(table.packets[rows] > 0, table.highest[rows], seq[starts] - 1)
+        first = np.flatnonzero(np.diff(row, prepend=-1))
+        known = table.packets[row] > 0
+        before[first] = np.where(known[first], table.highest[row[first]], seq[first] - 1)
         # A stream's late packets come first; the first punctual one follows the highest number of earlier
         # windows.
-        before = np.where(table.packets[stream] > 0, np.maximum(before, table.highest[stream]), before)
-        for at in np.flatnonzero((seq - before > 1) & ~late).tolist():
-            row, first, count = int(stream[at]), int(before[at]) + 1, int(seq[at] - before[at]) - 1
-            self._holes.setdefault(row, Holes()).add(first, count)
-            table.lost[row] += count
+        before = np.where(known, np.maximum(before, table.highest[row]), before)
+        for at in np.flatnonzero(seq - before > 1).tolist():
+            number, start, missing = int(row[at]), int(before[at]) + 1, int(seq[at] - before[at]) - 1
+            self._holes.setdefault(number, Holes()).add(start, missing)
+            table.lost[number] += missing
 
 
-def _starts(stream: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Positions at which a new stream begins in a sorted column."""
-    if not len(stream):
-        return np.empty(0, np.intp)
-    return np.concatenate([[0], np.flatnonzero(stream[1:] != stream[:-1]) + 1]).astype(np.intp)
-
-
-def _up_to_last(mask: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """True for every row that is at or before the last True row of its stream."""
-    if not len(starts):
-        return mask
-    index = np.arange(len(mask))
-    last = np.maximum.reduceat(np.where(mask, index, -1), starts)
-    out: NDArray[np.bool_] = index <= np.repeat(last, np.diff(starts, append=len(mask)))
-    return out
+def _sort(
+    stream: NDArray[np.int32],
+    seq: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in the order of ``rows`` and of the numbers, the first to come of equal ones; and how many of
+    each row. ``low`` and ``high`` are each row's extremes.
+    """
+    width = high - low + 1
+    total = int(width.sum())
+    rank = np.zeros(int(rows.max(initial=-1)) + 1, np.int64)
+    if total > SPARSE * len(seq) + 4096:
+        rank[rows] = np.arange(len(rows))
+        order = np.lexsort((seq, rank[stream]))
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (np.diff(seq[order]) != 0) | (np.diff(stream[order]) != 0)
+        order = order[new]
+        return order, np.bincount(rank[stream[order]], minlength=len(rows))
+    # Numbers hardly ever leave gaps: each packet's number tells its place, without any sorting.
+    ends = np.cumsum(width)
+    rank[rows] = ends - width - low
+    place = np.full(total, -1, np.intp)
+    # From the last to the first: of several for one place the first to come stays.
+    place[(seq + rank[stream])[::-1]] = np.arange(len(seq) - 1, -1, -1)
+    if len(seq) == total and (place >= 0).all():
+        return place, width
+    taken = place >= 0
+    return place[taken], np.add.reduceat(taken, ends - width, dtype=np.intp)

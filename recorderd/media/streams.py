@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.lookup import Lookup
+
 UNBOUND: Final = -1
 """Owner of a stream that no signalling has explained yet."""
 
@@ -17,6 +19,12 @@ DISPLACED: Final = -2
 
 IGNORED: Final = -3
 """Owner of a stream that is not to be recorded: its packets are dropped; silent, it is forgotten."""
+
+SHED: Final = -4
+"""Owner of a stream of a call that is not recorded for lack of time: its packets are dropped at once."""
+
+AWAY: Final = -5
+"""Owner of a stream that is handed over to another worker; its lane tells to whom."""
 
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
@@ -39,14 +47,15 @@ class StreamTable:
         """Follow at most ``limit`` streams at once."""
         self.limit = limit
         self.refused = 0
-        self._keys: NDArray[np.uint64] = np.empty(0, np.uint64)
-        self._rows: NDArray[np.int32] = np.empty(0, np.int32)
+        self._lookup = Lookup()
         self._free: list[int] = []
         self._used = 0
         self.owner: NDArray[np.int32] = np.empty(0, np.int32)
         """The session that the stream belongs to, or UNBOUND."""
         self.lane: NDArray[np.int32] = np.empty(0, np.int32)
         """The stream's index within its recording."""
+        self.meter: NDArray[np.int32] = np.empty(0, np.int32)
+        """Who measures the stream's track."""
         self.key: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.last_seen_ns: NDArray[np.int64] = np.empty(0, np.int64)
         self.highest: NDArray[np.int64] = np.empty(0, np.int64)
@@ -54,16 +63,33 @@ class StreamTable:
         self.lowest: NDArray[np.int64] = np.empty(0, np.int64)
         self.shift: NDArray[np.int64] = np.empty(0, np.int64)
         """Added to the wire's sequence numbers, so that numbering goes on after a sender restarts."""
+        self.seconds: NDArray[np.int32] = np.empty(0, np.int32)
+        """Windows in which it had packets."""
         self.packets: NDArray[np.int64] = np.empty(0, np.int64)
         self.lost: NDArray[np.int64] = np.empty(0, np.int64)
         self.late: NDArray[np.int64] = np.empty(0, np.int64)
         self.duplicates: NDArray[np.int64] = np.empty(0, np.int64)
+        self.unmeasured: NDArray[np.int64] = np.empty(0, np.int64)
+        """Packets whose sound nobody measured, for lack of time."""
+        self.types: NDArray[np.int32] = np.empty((0, 128), np.int32)
+        """Packets by payload type."""
         self.kind: NDArray[np.uint8] = np.empty((0, 128), np.uint8)
         self.clock: NDArray[np.int32] = np.empty((0, 128), np.int32)
+        """RTP clock in Hz by payload type."""
+        # Where the stream's clock stands (recorderd.media.following).
+        self.followed: NDArray[np.int64] = np.empty(0, np.int64)
+        """Extended sequence number of the newest packet that the clock knows."""
+        self.timestamp: NDArray[np.int64] = np.empty(0, np.int64)
+        self.sounds: NDArray[np.int32] = np.empty(0, np.int32)
+        self.run_rate: NDArray[np.int32] = np.empty(0, np.int32)
+        self.run_start_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.run_lasts_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.least_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.last_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
         self._grow(256)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._lookup)
 
     def _columns(self) -> list[str]:
         return [
@@ -90,7 +116,7 @@ class StreamTable:
         Returns the row of each packet (-1 where the table is full) and the positions, in arrival order, of
         the first packet of each new stream.
         """
-        rows = self._find(keys)
+        rows = self._lookup.find(keys)
         missing = np.flatnonzero(rows < 0)
         if not len(missing):
             return rows, missing
@@ -100,25 +126,18 @@ class StreamTable:
         self.refused += max(0, len(fresh) - room)
         arrival = arrival[: max(0, room)]
         self._insert(fresh[arrival])
-        rows[missing] = self._find(keys[missing])
+        rows[missing] = self._lookup.find(keys[missing])
         return rows, missing[first[arrival]]
 
-    def _find(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
-        if not len(self._keys):
-            return np.full(len(keys), -1, np.int32)
-        at = np.searchsorted(self._keys, keys)
-        at[at == len(self._keys)] = 0
-        rows: NDArray[np.int32] = np.where(self._keys[at] == keys, self._rows[at], np.int32(-1))
-        return rows
+    def known(self, keys: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The row of each packet, -1 for streams that are not followed."""
+        return self._lookup.find(keys)
 
     def _insert(self, keys: NDArray[np.uint64]) -> None:
         rows = [self._free.pop() if self._free else self._next() for _ in range(len(keys))]
         for row, key in zip(rows, keys.tolist(), strict=True):
             self._reset(row, key)
-        all_keys = np.concatenate([self._keys, keys])
-        order = np.argsort(all_keys, kind="stable")
-        self._keys = all_keys[order]
-        self._rows = np.concatenate([self._rows, np.array(rows, np.int32)])[order]
+        self._lookup.add(keys, np.array(rows, np.int32))
 
     def _next(self) -> int:
         if self._used == len(self.owner):
@@ -136,23 +155,25 @@ class StreamTable:
         """Forget streams; their rows may be given to others at once."""
         if not rows:
             return
-        gone = np.isin(self._rows, np.array(rows, np.int32))
-        self._free.extend(self._rows[gone].tolist())
-        self._keys, self._rows = self._keys[~gone], self._rows[~gone]
+        gone = np.isin(self._lookup.rows, np.array(rows, np.int32))
+        self._free.extend(self._lookup.rows[gone].tolist())
+        self._lookup.drop(gone)
 
     def unbound(self) -> NDArray[np.int32]:
         """Rows of the streams that nobody has claimed."""
-        rows: NDArray[np.int32] = self._rows[self.owner[self._rows] == UNBOUND]
-        return rows
+        rows = self._lookup.rows
+        out: NDArray[np.int32] = rows[self.owner[rows] == UNBOUND]
+        return out
 
     def unowned(self) -> NDArray[np.int32]:
         """Rows of the streams that belong to no session."""
-        owner = self.owner[self._rows]
-        rows: NDArray[np.int32] = self._rows[(owner == UNBOUND) | (owner == IGNORED)]
-        return rows
+        rows = self._lookup.rows
+        owner = self.owner[rows]
+        out: NDArray[np.int32] = rows[(owner == UNBOUND) | (owner == IGNORED)]
+        return out
 
     def describe(self, row: int, formats: dict[int, tuple[str, int]]) -> None:
         """Say what the payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
         for payload_type, (name, clock_rate) in formats.items():
             self.kind[row, payload_type] = KINDS.get(name, OTHER)
-            self.clock[row, payload_type] = clock_rate
+            self.clock[row, payload_type] = clock_rate if clock_rate > 0 else 8000

@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+FEW, FEW_BATCHES = 1000, 32
+"""Batches of fewer packets are put together when there are so many of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Packets:
@@ -39,7 +42,9 @@ class Packets:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
+        # The payload may be a part of the frames' matrix, which stays as a whole.
+        total: int = sum(getattr(self, field.name).nbytes for field in fields(self))
+        return total + max(0, len(self) * self.payload.strides[0] - self.payload.nbytes)
 
 
 def concatenate(batches: list[Packets]) -> Packets:
@@ -55,11 +60,14 @@ def concatenate(batches: list[Packets]) -> Packets:
     return Packets(**columns, payload=payload)
 
 
+Choice = Callable[[Packets], tuple[list[NDArray[np.intp]], NDArray[np.bool_]]]
+
+
 class PacketTable:
     """Packets that wait, and the bounded room they wait in."""
 
     def __init__(self, limit_bytes: int = 256 << 20) -> None:
-        """Hold at most ``limit_bytes`` of waiting packets; beyond it the oldest batch is dropped."""
+        """Have room for ``limit_bytes`` of waiting packets, payloads included."""
         self.limit_bytes = limit_bytes
         self.overflow = 0
         self._batches: list[Packets] = []
@@ -78,40 +86,81 @@ class PacketTable:
             return
         self._batches.append(packets)
         self._bytes += packets.nbytes
-        while self._bytes > self.limit_bytes and len(self._batches) > 1:
-            dropped = self._batches.pop(0)
-            self._bytes -= dropped.nbytes
-            self.overflow += len(dropped)
 
-    def take(self, choose: Callable[[Packets], tuple[NDArray[np.intp], NDArray[np.bool_]]]) -> Packets | None:
-        """Take packets out.
+    @property
+    def overfull(self) -> bool:
+        """Whether more waits than there is room for."""
+        return self._bytes > self.limit_bytes
+
+    def make_room(self, bound: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+        """Drop what belongs to no call, by ``bound`` (rows of the stream table); where that is not enough,
+        the oldest batches.
+
+        Returns when the packets of calls arrived that were dropped, in microseconds; None for none.
+        """
+        known = [bound[batch.stream] for batch in self._batches]
+        self.overflow += sum(int(np.count_nonzero(~mask)) for mask in known)
+        kept = [
+            batch if mask.all() else batch.select(mask)
+            for batch, mask in zip(self._batches, known, strict=True)
+            if mask.any()
+        ]
+        lost: list[NDArray[np.int64]] = []
+        self._bytes = sum(batch.nbytes for batch in kept)
+        while self._bytes > self.limit_bytes and len(kept) > 1:
+            oldest = kept.pop(0)
+            self._bytes -= oldest.nbytes
+            lost.append(oldest.time_us)
+        self._batches = kept
+        return np.concatenate(lost) if lost else None
+
+    def take(self, choose: Choice) -> list[Packets]:
+        """Take packets out, in groups.
 
         ``choose`` sees the columns of all waiting packets (with an empty payload matrix) and returns the
-        positions to take, in the order in which they are wanted, and a mask of those that stay. The others
-        are dropped. Payloads move once, straight into their place.
+        positions to take, for each group in the order in which they are wanted, and a mask of those that
+        stay. The others are dropped. Payloads move once, straight into their place.
         """
         if not self._batches:
-            return None
+            return []
         bare = concatenate([replace(b, payload=b.payload[:, :0]) for b in self._batches])
         wanted, stay = choose(bare)
-        taken = bare.select(wanted)
-        payload = np.empty((len(wanted), int(taken.size.max(initial=0))), np.uint8)
-        place = np.full(len(bare), -1, np.intp)
-        place[wanted] = np.arange(len(wanted))
+        groups = [_Group(bare.select(positions), positions, len(bare)) for positions in wanted]
         kept: list[Packets] = []
         at = 0
         for batch in self._batches:
             span = slice(at, at + len(batch))
             at += len(batch)
-            target = place[span]
-            width = min(payload.shape[1], batch.payload.shape[1])
-            if (target >= 0).all():
-                payload[target, :width] = batch.payload[:, :width]
-                continue
-            mine = np.flatnonzero(target >= 0)
-            payload[target[mine], :width] = batch.payload[mine, :width]
+            for group in groups:
+                group.put(group.place[span], batch.payload)
             if stay[span].any():
                 kept.append(batch if stay[span].all() else batch.select(stay[span]))
-        self._batches = [concatenate(kept)] if kept else []
-        self._bytes = sum(batch.nbytes for batch in self._batches)
-        return replace(taken, payload=payload)
+        # What waits for an explanation is a few packets of each batch.
+        few = [batch for batch in kept if len(batch) < FEW]
+        if len(few) > FEW_BATCHES:
+            kept = [concatenate(few), *(batch for batch in kept if len(batch) >= FEW)]
+        self._batches = kept
+        self._bytes = sum(batch.nbytes for batch in kept)
+        return [replace(group.packets, payload=group.payload) for group in groups]
+
+
+class _Group:
+    """Packets on their way out, and the matrix that their payloads are put into."""
+
+    def __init__(self, packets: Packets, positions: NDArray[np.intp], waiting: int) -> None:
+        self.packets = packets
+        self.payload = np.empty((len(packets), int(packets.size.max(initial=0))), np.uint8)
+        self.place = np.full(waiting, -1, np.intp)
+        self.place[positions] = np.arange(len(positions))
+
+    def put(self, place: NDArray[np.intp], rows: NDArray[np.uint8]) -> None:
+        """Put a batch's rows in their places, those with a place of -1 nowhere."""
+        width = min(self.payload.shape[1], rows.shape[1])
+        if not width:
+            return
+        here = place >= 0
+        if not here.all():
+            place, rows = place[here], rows[here]
+        # A row as one item of so many bytes: NumPy moves items whole.
+        whole = f"V{width}"
+        self.payload[:, :width].view(whole)[:, 0][place] = rows[:, :width].view(whole)[:, 0]

@@ -1,0 +1,109 @@
+"""Follows the clocks of all streams of a window at once.
+
+Nearly every stream goes on as it did: no number missing, one payload type, arrivals near where its timestamps
+say. What that does to its clock is told by the extremes of its packets, and so it is done in columns of the
+stream table, for all such streams together. The others are followed packet by packet on their lanes, which
+take over from the columns (:func:`take_over`) and give back to them (:func:`give_back`). Both ways compute
+the same.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs import opus_toc
+from recorderd.media.clock import LEAP_US, SETTLE_US, Standing
+from recorderd.media.lane import Lane
+from recorderd.media.sequence import Order
+from recorderd.media.streams import OPUS, PCMA, PCMU, StreamTable
+from recorderd.media.table import Packets
+
+
+def take_over(table: StreamTable, row: int, lane: Lane) -> None:
+    """Bring a lane to where its stream's columns stand."""
+    if table.run_rate[row]:
+        there = Standing(
+            int(table.followed[row]),
+            int(table.timestamp[row]),
+            int(table.run_rate[row]),
+            float(table.run_start_us[row]),
+            float(table.least_skew_us[row]),
+            float(table.run_lasts_us[row]),
+            float(table.last_skew_us[row]),
+        )
+        lane.go_on(there, int(table.sounds[row]))
+
+
+def give_back(table: StreamTable, row: int, lane: Lane) -> None:
+    """Bring a stream's columns to where its lane stands."""
+    there = lane.standing
+    table.followed[row], table.timestamp[row] = there.seq, there.timestamp
+    table.sounds[row] = lane.sounds
+    table.run_rate[row] = there.clock_rate
+    table.run_start_us[row] = there.start_us
+    table.least_skew_us[row] = there.least_skew_us
+    table.run_lasts_us[row] = there.lasts_us
+    table.last_skew_us[row] = there.last_skew_us
+
+
+def follow_steady(
+    table: StreamTable, order: Order, packets: Packets, one_type: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Follow the streams that go on as they did; returns which of the order's streams those are.
+
+    ``packets`` are sorted as ``order`` says; ``one_type`` tells the streams whose packets have one payload
+    type.
+    """
+    rows, starts = order.rows, order.starts
+    count = np.diff(starts, append=len(packets))
+    ends = starts + count - 1
+    payload_type = packets.payload_type[starts]
+    kind, rate = table.kind[rows, payload_type], table.clock[rows, payload_type]
+    # How long these sound is told by their size or their first byte, for all at once.
+    steady: NDArray[np.bool_] = order.plain & one_type & ((kind == PCMU) | (kind == PCMA) | (kind == OPUS))
+    steady &= rate == table.run_rate[rows]
+    full = _full(table.timestamp[rows], packets.timestamp, starts, count)
+    skew = packets.time_us - full * np.repeat(1e6 / rate, count)
+    least, most = np.minimum.reduceat(skew, starts), np.maximum.reduceat(skew, starts)
+    last_skew = table.last_skew_us[rows]
+    steady &= np.maximum(most, last_skew) - np.minimum(least, last_skew) <= LEAP_US
+    begun, lasts = table.run_start_us[rows], table.run_lasts_us[rows]
+    young = lasts < SETTLE_US
+    steady &= ~young | (np.maximum.reduceat(packets.time_us, starts) < begun + SETTLE_US)
+    least = np.where(young, np.minimum(table.least_skew_us[rows], least), table.least_skew_us[rows])
+    lasts = np.maximum(lasts, packets.time_us[ends] - begun)
+    mine, at = rows[steady], ends[steady]
+    table.least_skew_us[mine] = least[steady]
+    table.run_lasts_us[mine] = lasts[steady]
+    table.last_skew_us[mine] = skew[at]
+    table.followed[mine], table.timestamp[mine] = order.seq[at], full[at]
+    table.sounds[mine] = _sounds(kind[steady], packets.size[at], packets.payload[at, :2])
+    return steady
+
+
+def _full(
+    before: NDArray[np.int64],
+    timestamp: NDArray[np.uint32],
+    starts: NDArray[np.intp],
+    count: NDArray[np.intp],
+) -> NDArray[np.int64]:
+    """Timestamps on 64 bits, of packets that are nearer to the newest one before than half the range.
+
+    Unsigned differences wrap as the timestamps do; read as signed they are the steps, forward or back.
+    """
+    first = timestamp[starts]
+    start = before + (first - before.astype(np.uint32)).view(np.int32)
+    since = (timestamp - np.repeat(first, count)).view(np.int32)
+    full: NDArray[np.int64] = np.repeat(start, count) + since
+    return full
+
+
+def _sounds(kind: NDArray[np.uint8], size: NDArray[np.int32], head: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """How long packets sound, in units of their clocks: a byte is a sample of G.711."""
+    opus = np.flatnonzero(kind == OPUS)
+    if not len(opus):
+        return size
+    out = size.copy()
+    known = np.minimum(size[opus], head.shape[1])
+    first_bytes = head[opus][np.arange(head.shape[1]) < known[:, None]]
+    out[opus] = opus_toc.durations(first_bytes, known)
+    return out

@@ -1,0 +1,105 @@
+"""Streams followed in columns come out as those followed packet by packet."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorderd.codecs.formats import STATIC, Format
+from recorderd.media.following import follow_steady, give_back, take_over
+from recorderd.media.lane import Lane
+from recorderd.media.sequence import Order, Sequencer
+from recorderd.media.streams import StreamTable
+from recorderd.media.table import Packets, PacketTable
+
+START = 1_790_000_000_000_000
+SECOND = 1_000_000
+OPUS = 96
+FORMATS = {**STATIC, OPUS: Format("opus", 48_000, 2)}
+TYPES = {0: 160, 8: 160, OPUS: 960, 13: 160}
+
+
+def stream_packets(row: int, seed: int, first: int) -> Packets:
+    """Ten seconds of one stream; pauses, jumps, losses and other codecs by chance, but none in the first."""
+    rng = np.random.default_rng(seed)
+    n = np.arange(500)
+    trouble = 0.01 if row else 0.0
+    pauses = np.cumsum(np.where(rng.random(500) < trouble, rng.integers(0, 2_000_000, 500), 0))
+    arrival = START + 20_000 * n + pauses + rng.integers(0, 30_000, 500)
+    kind = int(rng.choice([0, 8, OPUS]))
+    types = np.where(rng.random(500) < trouble, 13, kind)
+    jumps = np.cumsum(np.where(rng.random(500) < trouble, rng.integers(-(2**31), 2**31, 500), 0))
+    timestamp = first + TYPES[kind] * n + jumps
+    kept = rng.random(500) >= trouble
+    payload = rng.integers(0, 256, (500, 160)).astype(np.uint8)
+    return Packets(
+        arrival,
+        np.full(500, row, np.int32),
+        (first + n).astype(np.uint16),
+        (timestamp % 2**32).astype(np.uint32),
+        types.astype(np.uint8),
+        np.zeros(500, np.bool_),
+        rng.integers(1, 161, 500).astype(np.int32),
+        payload,
+    ).select(kept)
+
+
+def windows(table: StreamTable, batches: list[Packets]):
+    """What each window gives, in order."""
+    waiting, sequencer = PacketTable(), Sequencer(table)
+    for batch in batches:
+        waiting.add(batch)
+    for end in range(START + SECOND, START + 40 * SECOND, SECOND):
+        orders: list[Order] = []
+
+        def choose(packets: Packets):
+            order, stay = sequencer.order(packets, end, end + 400_000, 0)  # noqa: B023
+            orders.append(order)  # noqa: B023
+            return [order.position], stay
+
+        for taken in waiting.take(choose):
+            if len(taken):
+                yield orders[0], taken
+
+
+def one_type_of(order: Order, packets: Packets) -> np.ndarray:
+    types = np.split(packets.payload_type, order.starts[1:])
+    return np.array([len(set(part.tolist())) == 1 for part in types])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**30), st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
+def test_columns_tell_the_same_as_the_packets(streams):
+    table = StreamTable()
+    rows, _ = table.identify(np.arange(1, len(streams) + 1, dtype=np.uint64))
+    for number, row in enumerate(rows.tolist()):
+        table.owner[row] = number
+        table.describe(row, {pt: (known.name, known.clock_rate) for pt, known in FORMATS.items()})
+    quick = {row: Lane(FORMATS) for row in rows.tolist()}
+    slow = {row: Lane(FORMATS) for row in rows.tolist()}
+    batches = [stream_packets(row, *of) for row, of in zip(rows.tolist(), streams, strict=True)]
+    steadily = 0
+    for order, packets in windows(table, batches):
+        steady = follow_steady(table, order, packets, one_type_of(order, packets))
+        steadily += int(steady.sum())
+        ends = [*order.starts[1:].tolist(), len(packets)]
+        for at, row in enumerate(order.rows.tolist()):
+            part = slice(int(order.starts[at]), ends[at])
+            mine = packets.select(np.arange(part.start, part.stop))
+            for lane in [slow[row]] if steady[at] else [slow[row], quick[row]]:
+                if lane is quick[row]:
+                    take_over(table, row, lane)
+                lane.follow(
+                    order.seq[part],
+                    mine.timestamp,
+                    mine.time_us,
+                    mine.payload_type,
+                    lambda n, of=mine: of.payload[n, : of.size[n]].tobytes(),
+                )
+            if not steady[at]:
+                give_back(table, row, quick[row])
+    assert steadily >= 7  # of the ten windows of the first stream; two or three find its least skew
+    for row in rows.tolist():
+        take_over(table, row, quick[row])
+        assert quick[row].segments() == slow[row].segments()
+        assert quick[row].span() == slow[row].span()
+        assert quick[row].standing == slow[row].standing
