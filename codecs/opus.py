@@ -6,6 +6,7 @@ for each call.
 """
 
 import ctypes
+from itertools import pairwise, repeat
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,18 @@ _decode.argtypes = (
     ctypes.c_int,  # decode the FEC data
 )
 _decode.restype = ctypes.c_int
+
+# The same by address, for packets that lie in a matrix.
+_decode_at = libopus["opus_decode"]
+_decode_at.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int32,
+    ctypes.c_void_p,
+    ctypes.c_int,
+    ctypes.c_int,
+)
+_decode_at.restype = ctypes.c_int
 
 RATES: Final = (8000, 12_000, 16_000, 24_000, 48_000)
 
@@ -118,6 +131,52 @@ class OpusDecoder:
             return
         if _decode(self._at, None, 0, self._out, count, 0) != count:
             self._samples[:count] = 0
+
+
+class OpusRuns:
+    """Decodes runs of packets to ``rate`` Hz and mono, each as if it were the first of its stream.
+
+    All memory is one decoder's, however many streams there are.
+    """
+
+    def __init__(self, rate: int) -> None:
+        """Decode to ``rate`` Hz, one of RATES."""
+        self._rate = rate
+        self._state = ctypes.create_string_buffer(_get_size(1))
+
+    def decode(
+        self,
+        payload: NDArray[np.uint8],
+        sizes: NDArray[np.int32],
+        samples: NDArray[np.int64],
+        starts: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+        """Decode n packets in m runs.
+
+        ``payload`` (n, w) holds a packet a row, contiguous in itself, of which ``sizes`` (n) bytes count;
+        ``samples`` (n) is what each decodes to, by its first bytes. A run begins at each of ``starts`` (m),
+        which are in order, the first of them 0.
+
+        Returns the samples of all packets, one after the other, and which packets (n) are malformed: their
+        samples are 0.
+        """
+        out = np.zeros(int(samples.sum()), np.int16)
+        state = ctypes.addressof(self._state)
+        packets = (payload.ctypes.data + payload.strides[0] * np.arange(len(payload))).tolist()
+        places = (out.ctypes.data + out.itemsize * (np.cumsum(samples) - samples)).tolist()
+        lengths, rooms = sizes.tolist(), samples.tolist()
+        counts: list[int] = []
+        for begin, end in pairwise([*starts.tolist(), len(payload)]):
+            _init(state, self._rate, 1)
+            run = slice(begin, end)
+            counts += map(
+                _decode_at, repeat(state), packets[run], lengths[run], places[run], rooms[run], repeat(0)
+            )
+        malformed = np.array(counts, np.int64) != samples
+        for at in np.flatnonzero(malformed).tolist():
+            end = int(samples[: at + 1].sum())
+            out[end - rooms[at] : end] = 0
+        return out, malformed
 
 
 class Opus:

@@ -26,6 +26,20 @@ FRAME_TICKS: Final = _frame_ticks()
 """Length of one frame in 1/48000 s by TOC byte: int32 of shape (256)."""
 
 
+def _vad_bits() -> NDArray[np.uint8]:
+    """By TOC byte, the bits of a packet's second byte that say whether somebody speaks; 0 where none do.
+
+    The first bits of a SILK frame, which is also the first part of a hybrid one, are a flag for each 20 ms
+    (section 4.2.3). Of packets with several frames (code 1 and more) the flags are not looked for.
+    """
+    silk, hybrid, celt = (0x80, 0x80, 0xC0, 0xE0), (0x80, 0x80), (0, 0, 0, 0)
+    by_config = np.array(silk * 3 + hybrid * 2 + celt * 4, np.uint8)
+    return np.where(np.arange(256) & 3, 0, np.repeat(by_config, 8)).astype(np.uint8)
+
+
+VAD_BITS: Final = _vad_bits()
+
+
 def _heads(
     payload: NDArray[np.uint8], sizes: NDArray[np.int32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -39,19 +53,33 @@ def _heads(
     return first, second
 
 
-def durations(payload: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Tell how long packets sound.
+def ticks(toc: NDArray[np.uint8], second: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Tell how long packets sound, by their first and second bytes (0 where there is none) and sizes.
 
-    ``payload`` holds the packets one after the other, ``sizes`` (n) their lengths in bytes. Returns 1/48000
-    s, int32 of shape (n): frames by code (section 3.2: 0 is one, 1 and 2 are two, 3 says in the next byte)
-    times frame length; 0 where a packet is empty, lacks that byte, has no frames, or claims more than 120
-    ms.
+    Returns 1/48000 s, int32 of shape (n): frames by code (section 3.2: 0 is one, 1 and 2 are two, 3 says in
+    the next byte) times frame length; 0 where a packet is empty, lacks that byte, has no frames, or claims
+    more than 120 ms.
     """
-    toc, count = _heads(payload, sizes)
     code = toc & 3
-    frames = np.where(code == 3, count & 0x3F, np.where(code == 0, 1, 2)).astype(np.int32)
-    ticks = FRAME_TICKS[toc] * frames
-    return np.where((sizes > 0) & (ticks <= LONGEST), ticks, np.int32(0))
+    frames = np.where(code == 3, second & 0x3F, np.where(code == 0, 1, 2)).astype(np.int32)
+    length = FRAME_TICKS[toc] * frames
+    return np.where((sizes > 0) & (length <= LONGEST), length, np.int32(0))
+
+
+def quiet(toc: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell which packets, by their first and second bytes, the sender says are without speech."""
+    flags = VAD_BITS[toc]
+    none: NDArray[np.bool_] = (flags > 0) & (second & flags == 0)
+    return none
+
+
+def durations(payload: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Tell how long packets sound: see :func:`ticks`.
+
+    ``payload`` holds the packets one after the other, ``sizes`` (n) their lengths in bytes.
+    """
+    toc, second = _heads(payload, sizes)
+    return ticks(toc, second, sizes)
 
 
 def channels(payload: NDArray[np.uint8], sizes: NDArray[np.int32]) -> NDArray[np.uint8]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recorderd.codecs.opus import OPUS, RATES, OpusDecoder
+from recorderd.codecs import opus_toc
+from recorderd.codecs.opus import OPUS, RATES, OpusDecoder, OpusRuns
 from recorderd.codecs.payload import PayloadError
 from recorderd.errors import PeerError
 from tests.speech import pcm, speech, white
@@ -261,3 +262,55 @@ def test_any_bytes_are_samples_or_the_peers_fault(payload: bytes, following: byt
 def test_what_libopus_cannot_do_is_refused(rate: int, channels: int) -> None:
     with pytest.raises(ValueError, match="opus has no"):
         OpusDecoder(rate, channels)
+
+
+def _matrix(packets: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    payload = np.zeros((len(packets), max(map(len, packets)) + 3), np.uint8)
+    for row, packet in zip(payload, packets, strict=True):
+        row[: len(packet)] = np.frombuffer(packet, np.uint8)
+    return payload, np.array([len(packet) for packet in packets], np.int32)
+
+
+def test_a_run_is_decoded_as_a_stream_of_its_own() -> None:
+    packets = _encode(_spoken())[:60]
+    lengths, starts = np.full(60, 160, np.int64), np.array([0, 25, 26])
+    samples, malformed = OpusRuns(8000).decode(*_matrix(packets), lengths, starts)
+    expected = []
+    for begin, end in ((0, 25), (25, 26), (26, 60)):
+        decoder = OPUS.decoder(8000)
+        expected += [decoder.decode(packet)[:, 0] for packet in packets[begin:end]]
+    assert (samples == np.concatenate(expected)).all()
+    assert not malformed.any()
+
+
+def test_a_malformed_packet_of_a_run_is_silence() -> None:
+    packets = _encode(_spoken())[:20]
+    packets[7] = b"\x02\xfc\x00"  # the first of two frames is longer than the packet
+    lengths = np.full(20, 160, np.int64)
+    samples, malformed = OpusRuns(8000).decode(*_matrix(packets), lengths, np.array([0]))
+    assert np.flatnonzero(malformed).tolist() == [7]
+    assert not samples[7 * 160 : 8 * 160].any()
+    assert samples[8 * 160 :].any()
+
+
+@pytest.mark.parametrize("ms", [10, 20, 40, 60])
+def test_the_sender_says_when_nobody_speaks(ms: int) -> None:
+    """The flags of SILK frames, against how loud the packets are."""
+    samples = np.concatenate([_spoken()[:32000], pcm(white(-70, 48000))])
+    packets = _encode(samples, ms=ms)
+    payload, _ = _matrix(packets)
+    quiet = opus_toc.quiet(payload[:, 0], payload[:, 1])
+    speech, end = 2000 // ms, 1000 // ms
+    assert quiet[:speech].mean() < 0.5
+    assert quiet[-end:].all()
+    decoder = OPUS.decoder(8000)
+    loud = np.array([np.abs(decoder.decode(packet)).max() for packet in packets])
+    assert np.median(loud[~quiet]) > 20 * np.median(loud[quiet])
+
+
+def test_who_does_not_say_may_be_speaking() -> None:
+    # CELT has no flag, and of packets with several frames it is not looked for.
+    every = np.arange(256, dtype=np.uint8)
+    quiet = opus_toc.quiet(every, np.zeros_like(every))
+    assert quiet.tolist() == [toc >> 3 < 16 and toc & 3 == 0 for toc in range(256)]
+    assert not opus_toc.quiet(every, np.full_like(every, 0xE0)).any()

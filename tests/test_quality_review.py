@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from recorderd.quality.meter import Figures
+from recorderd.quality.figures import Figures
 from recorderd.quality.review import CODES, Gap, Review, Thresholds, TrackFacts, review
 
 FIGURES = Figures(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from recorderd.quality.meter import Figures
+from recorderd.quality.figures import Figures
 
 MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS = CODES = (
     "missing",
@@ -21,6 +21,9 @@ MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS = CODES = (
 
 INTENDED: Final = frozenset({"silence", "hold", "pause"})
 """Causes of gaps that are nobody's fault: suppressed silence, a held call, a paused recording."""
+
+LEAST_MEASURED: Final = 0.5
+"""Where less than this share of a track was measured, no speech in it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class TrackFacts:
     duplicates: int
     gaps: Sequence[Gap]
     duration_s: float
+    measured: float = 1.0
+    """Share of the packets whose sound was measured; the rest was left out for lack of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +131,12 @@ def _heard(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     level, noise, snr = figures.speech_level_dbov, figures.noise_dbov, figures.snr_db
     out: list[Cause] = []
     if track.duration_s >= limits.min_duration_s:
-        if level is None or level < limits.silent_dbov or figures.speech_s < limits.min_speech_s:
+        if _none(level, figures.speech_s, limits) and track.measured < LEAST_MEASURED:
+            snr = None  # there may be speech in what nobody measured
+        elif _none(level, figures.speech_s, limits):
             out.append(Cause(SILENT, label, level, f"{label}: silent"))
             snr = None  # nothing to compare the noise with
-        elif level < limits.low_dbov:
+        elif level is not None and level < limits.low_dbov:
             out.append(Cause(LOW, label, level, f"{label}: level {level:.1f} dBov"))
         if noise is not None and (noise > limits.noise_dbov or (snr is not None and snr < limits.snr_db)):
             out.append(Cause(NOISY, label, noise, f"{label}: noise {noise:.1f} dBov"))
@@ -137,6 +144,11 @@ def _heard(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     if ratio > limits.clipped_ratio:
         out.append(Cause(CLIPPED, label, ratio, f"{label}: clipped {ratio:.1%}"))
     return out
+
+
+def _none(level: float | None, speech_s: float, limits: Thresholds) -> bool:
+    """Whether there is no speech, or none to speak of."""
+    return level is None or level < limits.silent_dbov or speech_s < limits.min_speech_s
 
 
 def _carried(track: TrackFacts, limits: Thresholds) -> list[Cause]:

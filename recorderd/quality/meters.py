@@ -1,0 +1,258 @@
+"""Measures all tracks of a recorder, a window at a time: a call each window, none for each packet or track.
+
+What is kept of a track is a row in a few columns, however long the call is. G.711 is measured as it came
+(:mod:`recorderd.quality.coded`), Opus heard in turns (:mod:`recorderd.quality.opus_turns`), and both filed
+frame by frame (:mod:`recorderd.quality.tallies`) and judged when somebody asks
+(:mod:`recorderd.quality.voice`). How the sound is cut into windows changes nothing where packets of G.711 are
+of 20 ms. Where they are not, what is left over at a window's end has a peak and no level; and Opus is heard
+window by window.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.codecs.g711 import RATE
+from recorderd.media.streams import OPUS, OTHER, PCMA, PCMU
+from recorderd.quality.coded import FRAME, SILENCE, CodedFrames, Loudness
+from recorderd.quality.figures import Figures
+from recorderd.quality.framing import picked, ranges, recut, runs
+from recorderd.quality.levels import dbov
+from recorderd.quality.opus_turns import OpusTurns, Packets
+from recorderd.quality.share import Share
+from recorderd.quality.tallies import FRAME_S, RECENT
+from recorderd.quality.turns import AT_FIRST_S, AT_MOST_S, ENOUGH_S, EVERY_S, TURN_S, asked_now, in_turn
+from recorderd.quality.voice import judge
+
+CHUNK: Final = 12_288
+"""Packets taken in at once: enough that each step costs little, few enough to stay in the cache."""
+
+Places = NDArray[np.int64]
+Codes = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+
+
+class Meters:
+    """The measuring state of all tracks; a track is a number."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._used = 0
+        self._room = 0
+        self._coded = CodedFrames()
+        self._opus = OpusTurns()
+        self._spoken = Share()
+        """All of G.711, and seconds of Opus in which somebody speaks,"""
+        self._quiet = Share()
+        """and the other seconds of Opus, of which less is heard."""
+        self._unsent: Places = np.zeros(0, np.int64)
+        self._known: Flags = np.zeros(0, np.bool_)
+        """Tracks of G.711 of which enough was heard to listen in turns."""
+
+    def open(self) -> int:
+        """Begin a track: its number. Numbers are given again after :meth:`close`."""
+        if not self._free:
+            self._free.append(self._used)
+            self._used += 1
+            if self._used > self._room:
+                self._grow(max(64, 2 * self._room))
+        track = self._free.pop()
+        self._spoken.clear(track)
+        if self._quiet.samples[track]:
+            self._quiet.clear(track)
+        self._opus.clear(track)
+        self._unsent[track] = 0
+        self._known[track] = False
+        return track
+
+    def close(self, meter: int) -> None:
+        """The track is over, and its number free."""
+        self._free.append(meter)
+
+    def forget(self, stream: int) -> None:
+        """The stream is over. Nothing is kept of streams: what they send follows nothing or their track."""
+
+    def figures(self, meter: int) -> Figures:
+        """Work out the figures of all that a track took in; more may be taken in afterwards."""
+        shares = (self._spoken, self._quiet)
+        counts = self._spoken.counts(meter) + self._quiet.counts(meter)
+        peak = max(int(share.peak[meter]) for share in shares)
+        clipped = sum(share.clipped(meter) for share in shares)
+        unsent = int(self._unsent[meter])
+        activity = judge(counts)
+        return Figures(
+            speech_level_dbov=activity.speech_level_dbov,
+            noise_dbov=activity.noise_dbov,
+            speech_s=activity.speech_frames * FRAME_S,
+            total_s=(sum(int(share.samples[meter]) for share in shares) + unsent) / RATE,
+            digital_silence_s=float(counts[:RECENT, 0].sum()) * FRAME_S + unsent / RATE,
+            peak_dbov=dbov(float(peak) ** 2) if peak else None,
+            clipped=clipped,
+            clipped_s=clipped / RATE,
+        )
+
+    def window(
+        self,
+        payload: Codes,
+        size: NDArray[np.int32],
+        kind: Codes,
+        starts: NDArray[np.integer],
+        ends: NDArray[np.integer],
+        meter: NDArray[np.integer],
+        stream: NDArray[np.integer],
+        seconds: NDArray[np.int32] | None = None,
+    ) -> NDArray[np.int32]:
+        """Take in a window: n packets in m stretches, each of one stream, in order.
+
+        ``payload`` (n, w) holds a packet a row, of which ``size`` (n) bytes count; ``kind`` (n) says what
+        they are, as in :mod:`recorderd.media.streams`. Stretch j is the rows ``starts[j]`` to ``ends[j]``, of
+        the stream ``stream[j]``, and belongs to the track ``meter[j]``. Stretches are in the order of their
+        rows, and none is empty. With ``seconds`` (m), how many seconds of each stream went before, G.711 is
+        listened to in turns (:mod:`recorderd.quality.turns`); without, always.
+
+        Returns how many packets of each stretch (m) cannot be decoded.
+        """
+        undecodable = np.zeros(len(starts), np.int32)
+        first, after = np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+        tracks = np.asarray(meter, np.int64)
+        if seconds is not None:
+            law = kind[first]
+            coded = (law == PCMU) | (law == PCMA)
+            listen = ~coded | in_turn(seconds, stream, self._known[tracks])
+            asked = tracks[coded & ~self._known[tracks] & asked_now(seconds, stream)]
+            self._known[asked] = self._spoken.changing_s(asked) >= ENOUGH_S
+            # Where one second in three is heard, each counts for three.
+            often = coded & (seconds >= AT_FIRST_S) & (self._known[tracks] | (seconds >= AT_MOST_S))
+            self._spoken.weight[tracks] = np.where(often, EVERY_S / TURN_S, 1)
+            if not listen.all():
+                self._not_heard(size, first[~listen], after[~listen], tracks[~listen])
+                rows = ranges(first[listen], after[listen])
+                payload, size, kind = picked(payload, rows), size[rows], kind[rows]
+                lengths = (after - first)[listen]
+                after = np.cumsum(lengths)
+                first, tracks = after - lengths, tracks[listen]
+                undecodable[listen] = self._hear(payload, size, kind, first, after, tracks)
+                return undecodable
+        return self._hear(payload, size, kind, first, after, tracks)
+
+    def _not_heard(self, size: NDArray[np.int32], first: Places, after: Places, tracks: Places) -> None:
+        so_far = np.concatenate((np.zeros(1, np.int64), np.cumsum(size, dtype=np.int64)))
+        self._spoken.sounded(tracks, so_far[after] - so_far[first])
+
+    def _hear(
+        self,
+        payload: Codes,
+        size: NDArray[np.int32],
+        kind: Codes,
+        first: Places,
+        after: Places,
+        tracks: Places,
+    ) -> NDArray[np.int32]:
+        undecodable = np.zeros(len(first), np.int32)
+        at = 0
+        while at < len(first):
+            upto = int(np.searchsorted(after, first[at] + CHUNK, side="right"))
+            part = slice(at, max(upto, at + 1))
+            rows = slice(int(first[at]), int(after[part.stop - 1]))
+            self._chunk(
+                payload[rows],
+                size[rows],
+                kind[rows],
+                (first[part] - rows.start, after[part] - rows.start),
+                tracks[part],
+                undecodable[part],
+            )
+            at = part.stop
+        return undecodable
+
+    def _chunk(
+        self,
+        payload: Codes,
+        size: NDArray[np.int32],
+        kind: Codes,
+        stretches: tuple[Places, Places],
+        tracks: Places,
+        undecodable: NDArray[np.int32],
+    ) -> None:
+        starts, ends = stretches
+        coded, law = (kind == PCMU) | (kind == PCMA), (kind == PCMA).view(np.uint8)
+        frames = coded & (size == FRAME)
+        if frames.all() and np.array_equal(starts[1:], ends[:-1]):
+            # What nearly every window is.
+            self._usual(self._coded.measure(payload[:, :FRAME], law), starts, tracks)
+            return
+        # The stretch of each row; -1, and so the last of `odd`, where it is of none.
+        owner = np.full(len(kind), -1)
+        owner[ranges(starts, ends)] = np.repeat(np.arange(len(starts)), ends - starts)
+        mine = owner >= 0
+        undecodable += np.bincount(owner[mine & (kind == OTHER)], minlength=len(starts)).astype(np.int32)
+        odd = np.zeros(len(starts) + 1, np.bool_)
+        odd[owner[coded & (size != FRAME)]] = True
+        odd[-1] = False
+        usual = frames & mine & ~odd[owner]
+        if usual.any():
+            first, of = runs(owner[usual])
+            self._usual(self._frames(payload, law, usual), first, tracks[of])
+        unusual = coded & (size > 0) & odd[owner]
+        for number in range(2):
+            which = unusual & (law == number)
+            if which.any():
+                first, of = runs(owner[which])
+                self._recut(payload[which], size[which], first, tracks[of], number)
+        opus = np.flatnonzero(mine & (kind == OPUS))
+        if len(opus):
+            undecodable += self._turns(Packets(payload, opus, size[opus], owner[opus], tracks))
+
+    def _frames(self, payload: Codes, law: Codes, which: Flags) -> Loudness:
+        """Measure those packets ``which`` are frames."""
+        if 2 * np.count_nonzero(which) > len(which):
+            # The others may hold anything, and cost less than picking rows does.
+            return self._coded.measure(payload[:, :FRAME], law).only(which)
+        return self._coded.measure(payload[:, :FRAME][which], law[which])
+
+    def _recut(
+        self, payload: Codes, size: NDArray[np.int32], starts: Places, tracks: Places, law: int
+    ) -> None:
+        """Measure packets of one law that are not of 20 ms."""
+        cut = recut(payload, size, starts, int(SILENCE[law]))
+        loudness = self._coded.measure(cut.codes, np.full(len(cut.codes), law, np.uint8))
+        self._spoken.sounded(tracks, cut.samples)
+        self._spoken.extremes(loudness, cut.starts, tracks, cut.samples)
+        so_far = np.concatenate((np.zeros(1, np.int64), np.cumsum(cut.whole)))
+        left = np.diff(so_far[np.append(cut.starts, len(cut.whole))]) > 0
+        if left.any():
+            self._spoken.levels(loudness.power[cut.whole], so_far[cut.starts[left]], tracks[left])
+
+    def _usual(self, loudness: Loudness, starts: Places, tracks: Places) -> None:
+        """Take in what was measured of whole frames, in runs."""
+        samples = FRAME * np.diff(starts, append=len(loudness.power))
+        self._spoken.sounded(tracks, samples)
+        self._spoken.extremes(loudness, starts, tracks, samples)
+        self._spoken.levels(loudness.power, starts, tracks)
+
+    def _turns(self, packets: Packets) -> NDArray[np.int32]:
+        """Hear some of the Opus packets of a window; returns how many of each stretch are malformed."""
+        heard = self._opus.hear(packets)
+        np.add.at(self._unsent, packets.tracks, heard.unsent)
+        lengths = np.diff(heard.starts, append=len(heard.loudness.power))
+        of = np.repeat(heard.stretches, lengths)
+        for share, which in ((self._spoken, heard.speech), (self._quiet, ~heard.speech)):
+            share.sounded_in_part(packets.tracks[which], heard.samples[which])
+            loudness = heard.loudness.only(which[of])
+            mine = which[heard.stretches]
+            if mine.any():
+                starts, tracks = (
+                    np.cumsum(lengths[mine]) - lengths[mine],
+                    packets.tracks[heard.stretches[mine]],
+                )
+                share.extremes(loudness, starts, tracks, FRAME * lengths[mine])
+                share.turns(loudness.power, starts, tracks)
+        return heard.malformed
+
+    def _grow(self, size: int) -> None:
+        self._room = size
+        for part in (self._spoken, self._quiet, self._opus):
+            part.grow(size)
+        self._unsent = np.concatenate((self._unsent, np.zeros(size - len(self._unsent), np.int64)))
+        self._known = np.concatenate((self._known, np.zeros(size - len(self._known), np.bool_)))

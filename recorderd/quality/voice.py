@@ -1,0 +1,145 @@
+"""From a track's histograms to the level of its speech and of the noise beneath it.
+
+Neither needs somebody who says, frame by frame, what is speech:
+
+- Noise is steady: over 0.2 s its level changes by a few dB, that of speech by many. So the noise is the mean
+  power of the steady frames around their middle, provided that hardly anything is quieter; where something
+  is, they are vowels, and the noise is looked for beneath them. With too few steady frames (nobody paused) it
+  is unknown.
+- Speech stands out from the noise by more than the noise itself varies, and lies within 15.9 dB of the
+  level, as in ITU-T P.56 method B. The level is the power of these frames over the time that they and the
+  0.2 s after each of them take, without the power of the noise. How well the two agree: docs/quality.md.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.quality.levels import FULL_SCALE, dbov
+from recorderd.quality.tallies import BIN_DB, BINS, CHANGING, LOWEST_DB, RECENT, STEADY
+
+MARGIN_DB: Final = 15.9
+"""P.56: a frame further than this under the active level is not counted as active."""
+
+SPEECH_RANGE_DB: Final = 25.0
+"""A frame further than this under the active level is no speech: soft sounds are, though not active."""
+
+ABOVE_NOISE_DB: Final = 3.0
+"""Nor is one that stands out less than this from the noise."""
+
+ABOVE_SPREAD_DB: Final = 1.5
+"""Active is what is further than this above all but the loudest moments of the noise. Each such moment would
+count as 0.2 s of speech.
+"""
+
+SPREAD_SHARE: Final = 0.98
+"""How much of the noise is not its loudest moments."""
+
+LEAST_SNR_DB: Final = 4.0
+"""Speech this close to the noise cannot be told from it."""
+
+NOISE_ALONE_SHARE: Final = 0.3
+"""Then it is all noise if so much of it is steady, and all speech if not."""
+
+LEAST_SPEECH: Final = 8
+"""Frames of speech, 0.16 s, without which there is none: clicks are shorter."""
+
+LEAST_STEADY: Final = 15
+LEAST_STEADY_SHARE: Final = 0.03
+"""Steady frames needed, as a number and as a share of all, to tell the noise by them."""
+
+BENEATH_DB: Final = 6.0
+BENEATH_SHARE: Final = 0.1
+"""Steady frames are no noise if more than this share of all frames is further than this beneath them."""
+
+NOISE_RANGE_DB: Final = 10.0
+"""A steady frame further than this above the middle one is a vowel or an event."""
+
+Counts = NDArray[np.float64]
+
+_POWERS: Final[NDArray[np.float64]] = FULL_SCALE**2 * 10 ** (
+    (LOWEST_DB + np.arange(-1, BINS - 1) * BIN_DB) / 10
+)
+_POWERS[0] = 0
+"""Mean square in 16-bit units by bin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the histograms tell."""
+
+    speech_level_dbov: float | None
+    noise_dbov: float | None
+    speech_frames: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Noise:
+    level: float
+    spread: float
+    """How far its loudest moments are above the middle, in dB."""
+
+
+def judge(counts: Counts) -> Activity:
+    """Work out the figures of a track from its histograms, shape (3, BINS); None where nothing tells.
+
+    Where only some of the sound was heard, counts are estimates.
+    """
+    steady, changing = counts[STEADY], counts[CHANGING].copy()
+    changing[0] = 0  # digital silence
+    every = steady + changing
+    noise = _noise(steady, every)
+    level = _level(every, counts[RECENT], noise)
+    if noise and (level is None or level - noise.level < LEAST_SNR_DB):
+        if steady.sum() >= NOISE_ALONE_SHARE * every.sum():
+            return Activity(None, round(noise.level, 2), 0.0)
+        # So little of it is steady that it is no noise: somebody who never pauses.
+        noise = None
+        level = _level(every, counts[RECENT], noise)
+    if level is None:
+        return Activity(None, None, 0.0)
+    least = level - SPEECH_RANGE_DB
+    if noise:
+        least = max(least, noise.level + ABOVE_NOISE_DB)
+    # What is steady and not active is the noise of another time.
+    frames = changing[_bin_above(least) :].sum() + steady[_bin_above(max(least, level - MARGIN_DB)) :].sum()
+    return Activity(round(level, 2), round(noise.level, 2) if noise else None, float(frames))
+
+
+def _bin_above(level: float) -> int:
+    """The first bin that is not below a level in dBov."""
+    return min(max(int(np.ceil((level - LOWEST_DB) / BIN_DB)) + 1, 1), BINS)
+
+
+def _noise(steady: Counts, every: Counts) -> _Noise | None:
+    total, upper = every.sum(), BINS
+    while upper:
+        upto = np.cumsum(steady[:upper])
+        if upto[-1] < max(LEAST_STEADY, LEAST_STEADY_SHARE * total):
+            break
+        middle = int(np.searchsorted(upto, upto[-1] / 2))
+        beneath = max(0, middle - int(BENEATH_DB / BIN_DB))
+        if every[:beneath].sum() <= BENEATH_SHARE * total:
+            end = min(upper, middle + int(NOISE_RANGE_DB / BIN_DB))
+            loudest = int(np.searchsorted(upto[:end], SPREAD_SHARE * upto[end - 1]))
+            power = float((_POWERS[:end] * steady[:end]).sum() / upto[end - 1])
+            return _Noise(dbov(power), (loudest - middle) * BIN_DB)
+        upper = beneath
+    return None
+
+
+def _level(every: Counts, recent: Counts, noise: _Noise | None) -> float | None:
+    first, under = 1, 0.0
+    if noise:
+        first = _bin_above(noise.level + max(ABOVE_NOISE_DB, noise.spread + ABOVE_SPREAD_DB))
+        under = FULL_SCALE**2 * 10 ** (noise.level / 10)
+    while every[first:].sum() >= LEAST_SPEECH:
+        power = float((_POWERS[first:] * every[first:]).sum() / recent[first:].sum())
+        # Leaving quiet frames out raises the level, and with it the limit, until no frame is in between.
+        higher = _bin_above(dbov(power) - MARGIN_DB)
+        if higher <= first:
+            return dbov(power - under)
+        first = higher
+    return None
