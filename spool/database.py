@@ -8,13 +8,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-from sqlite_utils import Database
 
 from recorderd.errors import DiskFull, RecorderError, SpoolCorrupt, SpoolError
 from recorderd.spool.database_reading import connect_reading
@@ -39,10 +37,9 @@ class SpoolDatabase:
     """An open database; raises SpoolCorrupt, DiskFull or SpoolError where it cannot serve. One thread's
     own."""
 
-    def __init__(self, path: Path, database: Database) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
-        self._database = database
-        self._connection = database.conn
+        self._connection = connection
         self._depth = 0
 
     @classmethod
@@ -56,10 +53,9 @@ class SpoolDatabase:
             connection = sqlite3.connect(
                 path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
             )
-            database = Database(connection)
-            index = cls(path, database)
+            index = cls(path, connection)
             connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-            _enable_wal(database)
+            _enable_wal(connection)
             # A power cut may undo the last transactions; the files tell what they were about.
             connection.execute("PRAGMA synchronous=NORMAL")
             index._prepare()
@@ -78,14 +74,16 @@ class SpoolDatabase:
             raise NoIndex(f"{path}: there is no index")
         try:
             connection = connect_reading(path, BUSY_MS)
-            index = cls(path, Database(connection))
-            index.refuse_writing()
+            index = cls(path, connection)
             version = index._version()
+            if 0 < version < SCHEMA_VERSION:
+                index = index._copied()
+            index.refuse_writing()
         except sqlite3.Error as error:
             raise _fault(error, path) from None
         except OSError as error:
             raise disk_error(error, path) from None
-        if version < SCHEMA_VERSION:
+        if not version:
             index.close()
             raise NoIndex(f"{path}: there is no index in it")
         return index
@@ -94,7 +92,7 @@ class SpoolDatabase:
     def in_memory(cls, spool: Spool) -> Self:
         """An empty index that is gone when it is closed."""
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        index = cls(spool.index_path, Database(connection))
+        index = cls(spool.index_path, connection)
         index._prepare()
         return index
 
@@ -102,9 +100,13 @@ class SpoolDatabase:
         """From now on whatever writes raises SpoolError."""
         self.execute("PRAGMA query_only=1")
 
+    def trace(self, told: Callable[[str], object] | None) -> None:
+        """Tell each statement, with its values in it, before it runs; None: no more."""
+        self._connection.set_trace_callback(told)
+
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -143,9 +145,22 @@ class SpoolDatabase:
         return version
 
     def _prepare(self) -> None:
-        if self._version() < SCHEMA_VERSION:
-            with self.batch():
-                create_schema(self._database)
+        if self._version() == SCHEMA_VERSION:
+            return
+        with self.batch():
+            # Another process may have done it by now.
+            version = self._version()
+            if version < SCHEMA_VERSION:
+                create_schema(self._connection, version)
+
+    def _copied(self) -> Self:
+        """An index of an earlier version, carried over in memory, since its file is not to be written to."""
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.backup(memory)
+        self.close()
+        copy = type(self)(self._path, memory)
+        copy._prepare()
+        return copy
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -184,11 +199,11 @@ def _create(path: Path) -> None:
         raise disk_error(error, path) from None
 
 
-def _enable_wal(database: Database) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """Two processes may open a new index at once, and SQLite does not wait for the other one here."""
     for left in reversed(range(_WAL_TRIES)):
         try:
-            database.enable_wal()
+            connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError:
             if not left:
                 raise
@@ -199,7 +214,14 @@ def _enable_wal(database: Database) -> None:
 
 def database_text(value: str | None) -> str | None:
     """Text that SQLite takes: peers send bytes that are no UTF-8."""
-    return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+# One encoder for all: json.dumps makes a new one at each call that asks for anything but its defaults.
+json_text = json.JSONEncoder(separators=(",", ":")).encode
+"""JSON for a column, ASCII only."""
 
 
 def row_limit(limit: int | None) -> int:

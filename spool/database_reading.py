@@ -4,9 +4,7 @@ SQLite wants to write beside a database with a write-ahead log even when it only
 Where it may not, nobody else writes there either, and the file is read as it is.
 """
 
-import shutil
 import sqlite3
-import tempfile
 from pathlib import Path
 
 _REFUSALS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
@@ -46,6 +44,9 @@ def _connect(path: Path, options: str, busy_ms: int) -> sqlite3.Connection:
 
 def _with_log(path: Path, log: Path) -> sqlite3.Connection:
     """The newest entries are in the log alone, which takes writing to read: done in a copy of both."""
+    import shutil
+    import tempfile
+
     memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     try:
         with tempfile.TemporaryDirectory(prefix="recorderd-index-") as folder:

@@ -47,6 +47,18 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def write_new(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+    """Write a whole file that nobody believes before the next flush. Raises OSError; there is none then."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def write_file(path: Path, data: bytes, *, mode: int = 0o640, sync_name: bool = True) -> None:
     """Put a whole file in place at once: temporary file, fsync, rename, and fsync of the folder unless told
     not to.

@@ -6,7 +6,6 @@ Pure: bytes in, values out. The random parts (data key, salt) are arguments.
 import hashlib
 import json
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from recorderd.errors import SpoolCorrupt
+from recorderd.spool.crc import crc32
 
 # As PNG's: a byte above 127, a carriage return with a line feed, and an end of file show what a text-mode
 # transfer did to a file.
@@ -193,7 +193,7 @@ def build_header(core: bytes, salt: bytes, commitment: bytes, slots: tuple[KeySl
     if len(core) > MAX_CORE or length > MAX_HEADER:
         raise ValueError("the header would be too long")
     body = _FIXED.pack(MAGIC, VERSION, len(slots), length, len(core)) + core + salt + commitment + slot_bytes
-    return body + _CRC.pack(zlib.crc32(body))
+    return body + _CRC.pack(crc32(body))
 
 
 def header_length(start: bytes) -> int:
@@ -219,7 +219,7 @@ def parse_header(data: bytes) -> Header:
     if len(data) < length:
         raise SpoolCorrupt("header: cut short")
     raw = bytes(data[:length])
-    if zlib.crc32(raw[:-4]) != _CRC.unpack(raw[-4:])[0]:
+    if crc32(raw[:-4]) != _CRC.unpack(raw[-4:])[0]:
         raise SpoolCorrupt("header: wrong checksum")
     _, _, count, _, core_length = _FIXED.unpack(raw[:FIXED_BYTES])
     at = FIXED_BYTES + core_length

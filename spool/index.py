@@ -1,4 +1,4 @@
-"""The index of a spool: recordings, calls, alerts and what each remote has; SQLite through sqlite-utils.
+"""The index of a spool: recordings, calls, alerts and what each remote has, in SQLite.
 
 It can be rebuilt from the manifests (:mod:`recorderd.spool.rebuild`), calls and alerts apart. Every method
 raises SpoolCorrupt, DiskFull or SpoolError where the database cannot serve. Times are texts of RFC 3339 in
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from recorderd.errors import NoSuchRecording
-from recorderd.spool.database import Json, database_text, filters, row_limit
+from recorderd.spool.database import Json, database_text, filters, json_text, row_limit
 from recorderd.spool.index_calls import CallRows
 from recorderd.spool.index_sync import SyncRows
 
@@ -30,6 +30,18 @@ _RECORDING: Json = {
     "outcome": None,
     "capture_drops": None,
 }
+
+
+_IN_COLUMNS = {"id", "state", "sha256", "bytes", "sync"}
+_COLUMNS = "id, state, sha256, bytes, summary"
+_ORDER = ("started_at", "caller", "callee", "call_ids", "id")
+_PUT = """INSERT INTO recordings
+    (id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_at = excluded.started_at,
+    caller = excluded.caller, callee = excluded.callee, call_ids = excluded.call_ids,
+    review = excluded.review, path = excluded.path, sha256 = excluded.sha256, bytes = excluded.bytes,
+    summary = excluded.summary"""
 
 
 class Index(CallRows, SyncRows):
@@ -75,20 +87,23 @@ class Index(CallRows, SyncRows):
         where, values = filters(
             ("started_at >= ?", since),
             ("started_at < ?", until),
-            ("state = ?", state),
-            ("review = ?", None if review is None else int(review)),
+            (_state_clause(state), state),
             ("(instr(caller, ?) OR instr(callee, ?))", number),
+            # By the Call-IDs that it ever had, then by those it has.
+            ("id IN (SELECT recording FROM call_recordings WHERE call_id = ?)", call_id),
             ("EXISTS (SELECT 1 FROM json_each(call_ids) WHERE value = ?)", call_id),
         )
-        order = "started_at, caller, callee, call_ids, id"
-        newest = ", ".join(f"{column} DESC" for column in order.split(", "))
-        sql = f"SELECT * FROM recordings WHERE {where} ORDER BY {newest} LIMIT ?"  # noqa: S608
+        if review is not None:
+            where += f" AND review = {int(review)}"
+        newest = ", ".join(f"{column} DESC" for column in _ORDER)
+        sql = f"SELECT {_COLUMNS} FROM recordings WHERE {where} ORDER BY {newest} LIMIT ?"  # noqa: S608
         rows = self.query(sql, [*values, row_limit(limit)])
-        return self._with_sync(list(reversed(rows)))
+        rows.reverse()
+        return self._with_sync(rows)
 
     def recording(self, recording_id: str) -> Json:
         """One recording of the list contract; raises NoSuchRecording."""
-        rows = self.query("SELECT * FROM recordings WHERE id = ?", [recording_id])
+        rows = self.query(f"SELECT {_COLUMNS} FROM recordings WHERE id = ?", [recording_id])  # noqa: S608
         if not rows:
             raise NoSuchRecording(f"{recording_id}: no such recording in the index")
         return self._with_sync(rows)[0]
@@ -99,8 +114,8 @@ class Index(CallRows, SyncRows):
 
     def ids_like(self, prefix: str, limit: int = 3) -> list[str]:
         """Recording ids that begin so; for people who type the first letters."""
-        sql = "SELECT id FROM recordings WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
-        return [row["id"] for row in self.query(sql, [len(prefix), prefix, limit])]
+        sql = "SELECT id FROM recordings WHERE id >= ? AND substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
+        return [row["id"] for row in self.query(sql, [prefix, len(prefix), prefix, limit])]
 
     def _put_recording(
         self,
@@ -112,46 +127,61 @@ class Index(CallRows, SyncRows):
         size: int | None,
     ) -> None:
         review = summary.get("review") or {}
+        call_ids = summary.get("call_ids") or []
         self.execute(
-            "INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " state = excluded.state, started_at = excluded.started_at, caller = excluded.caller,"
-            " callee = excluded.callee, call_ids = excluded.call_ids, review = excluded.review,"
-            " path = excluded.path, sha256 = excluded.sha256, bytes = excluded.bytes,"
-            " summary = excluded.summary",
+            _PUT,
             [
                 recording_id,
                 state,
                 summary.get("started_at"),
                 database_text(summary.get("from")),
                 database_text(summary.get("to")),
-                json.dumps(summary.get("call_ids") or []),
+                json_text(call_ids),
                 int(bool(review.get("needed"))),
                 path,
                 sha256,
                 size,
-                json.dumps(summary),
+                json_text({key: value for key, value in summary.items() if _is_told(key, value)}),
             ],
         )
+        for call_id in call_ids:
+            self.execute(
+                "INSERT OR IGNORE INTO call_recordings VALUES (?, ?)", [database_text(call_id), recording_id]
+            )
 
     def _with_sync(self, rows: list[Json]) -> list[Json]:
         """Rows of the table as objects of the list contract."""
         remotes = [row["name"] for row in self.query("SELECT name FROM remotes WHERE active ORDER BY name")]
-        ids = [row["id"] for row in rows]
-        # One recording by its key, many by one walk over the table.
-        narrow = "WHERE recording = ?" if len(ids) == 1 else ""
-        states = {
-            (row["recording"], row["remote"]): row
-            for row in self.query(f"SELECT * FROM sync {narrow}", ids if narrow else [])  # noqa: S608
-        }
-        found = []
-        for row in rows:
-            recording = {**_RECORDING, **self.load(row["summary"])}
-            recording.update(
-                {"id": row["id"], "state": row["state"], "sha256": row["sha256"], "bytes": row["bytes"]}
+        states: dict[tuple[str, str], Json] = {}
+        if remotes and rows:
+            sql = (
+                "SELECT recording, remote, state, verified_at FROM sync"
+                " WHERE recording IN (SELECT value FROM json_each(?))"
             )
-            recording["sync"] = [_sync_json(remote, states.get((row["id"], remote))) for remote in remotes]
-            found.append(recording)
-        return found
+            for row in self.query(sql, [json.dumps([row["id"] for row in rows])]):
+                states[row["recording"], row["remote"]] = row
+        return [
+            {
+                **_RECORDING,
+                **self.load(row["summary"]),
+                "id": row["id"],
+                "state": row["state"],
+                "sha256": row["sha256"],
+                "bytes": row["bytes"],
+                "sync": [_sync_json(remote, states.get((row["id"], remote))) for remote in remotes],
+            }
+            for row in rows
+        ]
+
+
+def _is_told(key: str, value: object) -> bool:
+    """Whether a summary has to say this: what columns hold and what is meant anyway need no text."""
+    return key not in _IN_COLUMNS and (key not in _RECORDING or value != _RECORDING[key])
+
+
+def _state_clause(state: str | None) -> str:
+    # Said twice, so that SQLite sees that the index of those that are not sealed has them all.
+    return "state = ?" if state == "sealed" else "state = ? AND state != 'sealed'"
 
 
 def _sync_json(remote: str, row: Json | None) -> Json:

@@ -1,9 +1,9 @@
 """Calls with their outcomes, and the alerts that wait for delivery."""
 
-import json
 import time
+from collections.abc import Collection
 
-from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, row_limit
+from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, json_text, row_limit
 
 _CALL_KEYS = (
     "call_id",
@@ -16,6 +16,7 @@ _CALL_KEYS = (
     "reason",
     "recording",
 )
+_UNKNOWN = dict.fromkeys(_CALL_KEYS)
 
 
 class CallRows(SpoolDatabase):
@@ -24,17 +25,15 @@ class CallRows(SpoolDatabase):
     def call_saved(self, call: Json) -> None:
         """A call's outcome, keys as in ``calls --json``; the same Call-ID with the same ``first_seen`` is
         updated."""
+        self.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)", _values(call))
+
+    def call_noted(self, call: Json) -> None:
+        """A call that is there; as :meth:`call_saved`, but what has an outcome stays as it is."""
         self.execute(
-            "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                database_text(call["call_id"]),
-                call["first_seen"],
-                database_text(call.get("from")),
-                database_text(call.get("to")),
-                call.get("outcome"),
-                call.get("recording"),
-                json.dumps({key: call.get(key) for key in _CALL_KEYS}),
-            ],
+            "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " caller = excluded.caller, callee = excluded.callee, outcome = excluded.outcome,"
+            " recording = excluded.recording, call = excluded.call WHERE calls.outcome IS NULL",
+            _values(call),
         )
 
     def calls(
@@ -58,10 +57,17 @@ class CallRows(SpoolDatabase):
         order = "ORDER BY first_seen DESC, call_id DESC LIMIT ?"
         sql = f"SELECT call FROM calls WHERE {where} {order}"  # noqa: S608
         rows = self.query(sql, [*values, row_limit(limit)])
-        return [self.load(row["call"]) for row in reversed(rows)]
+        return [self._call(row) for row in reversed(rows)]
 
-    def calls_interrupted(self, reason: str, *, now_ns: int | None = None) -> list[Json]:
+    def _call(self, row: Json) -> Json:
+        return {**_UNKNOWN, **self.load(row["call"])}
+
+    def calls_interrupted(
+        self, reason: str, *, now_ns: int | None = None, only: Collection[tuple[str, str]] | None = None
+    ) -> list[Json]:
         """Give an outcome to the calls that a crash left without one; returns them.
+
+        ``only`` those (``first_seen`` and Call-ID), where not everything crashed.
 
         To be called after the recovery of the recordings. One whose recording turned out to be sealed has the
         outcome that was sealed with it. One whose recording was begun becomes ``partial``, and an alert of
@@ -73,7 +79,9 @@ class CallRows(SpoolDatabase):
             for row in self.query(
                 "SELECT call FROM calls WHERE outcome IS NULL ORDER BY first_seen, call_id"
             ):
-                call = self.load(row["call"])
+                call = self._call(row)
+                if only is not None and (call["first_seen"], call["call_id"]) not in only:
+                    continue
                 call["recording"] = call["recording"] or self._recording_of(call["call_id"])
                 sealed = self._sealed_summary(call["recording"])
                 if sealed is not None:
@@ -96,15 +104,16 @@ class CallRows(SpoolDatabase):
     def _recording_of(self, call_id: str) -> str | None:
         """The newest recording of a Call-ID (which may have been used before)."""
         rows = self.query(
-            "SELECT id FROM recordings WHERE state != 'damaged'"
-            " AND EXISTS (SELECT 1 FROM json_each(call_ids) WHERE value = ?) ORDER BY id DESC LIMIT 1",
+            "SELECT id FROM call_recordings JOIN recordings ON id = recording WHERE call_id = ?"
+            " AND state != 'damaged' AND EXISTS (SELECT 1 FROM json_each(call_ids) WHERE value = call_id)"
+            " ORDER BY id DESC LIMIT 1",
             [database_text(call_id)],
         )
         return rows[0]["id"] if rows else None
 
     def alert_added(self, alert: Json) -> int:
         """Keep an alert until it was delivered; returns its number."""
-        cursor = self.execute("INSERT INTO alerts (alert) VALUES (?)", [json.dumps(alert)])
+        cursor = self.execute("INSERT INTO alerts (alert) VALUES (?)", [json_text(alert)])
         return int(cursor.lastrowid or 0)
 
     def alerts_pending(self, limit: int = 100) -> list[Json]:
@@ -116,3 +125,16 @@ class CallRows(SpoolDatabase):
         """An alert has reached its receiver."""
         now = time.time_ns() if now_ns is None else now_ns
         self.execute("UPDATE alerts SET delivered_ns = ? WHERE id = ?", [now, alert_id])
+
+
+def _values(call: Json) -> list[object]:
+    """A row of the table."""
+    return [
+        call["first_seen"],
+        database_text(call["call_id"]),
+        database_text(call.get("from")),
+        database_text(call.get("to")),
+        call.get("outcome"),
+        call.get("recording"),
+        json_text({key: call[key] for key in _CALL_KEYS if call.get(key) is not None}),
+    ]

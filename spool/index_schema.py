@@ -1,40 +1,92 @@
-"""The tables of the index. A change gets a new version and a step that carries the old one over."""
+"""The tables of the index. A change gets a new version and a step that carries the old one over.
 
-from sqlite_utils import Database
+Everything that is written for each call goes to the end of its table or index, or near it: recordings and
+calls are kept in the order of time. What a peer chose (a Call-ID) would land anywhere, so only the small
+`call_recordings` is ordered by it.
+"""
 
-SCHEMA_VERSION = 1
+import sqlite3
+
+SCHEMA_VERSION = 2
 
 
-def create_schema(database: Database) -> None:
-    """Make the tables that are missing; called inside a transaction."""
-    connection = database.conn
-    for statement in _STATEMENTS:
-        connection.execute(statement)
+def create_schema(connection: sqlite3.Connection, version: int) -> None:
+    """Make the tables where there are none (``version`` 0), or of those of an earlier version the present
+    ones; called inside a transaction. Raises sqlite3.Error."""
+    if version == 1:
+        _carry_over_1(connection)
+    else:
+        for statement in (*_RECORDINGS, *_CALLS, *_REST):
+            connection.execute(statement)
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
-# `summary` and `call` hold what is shown; the other columns are there to be searched.
-_STATEMENTS = (
-    """CREATE TABLE IF NOT EXISTS recordings (
-        id TEXT PRIMARY KEY, state TEXT NOT NULL, started_at TEXT, caller TEXT, callee TEXT,
-        call_ids TEXT NOT NULL, review INTEGER NOT NULL, path TEXT, sha256 TEXT, bytes INTEGER,
-        summary TEXT NOT NULL) WITHOUT ROWID""",
-    """CREATE INDEX IF NOT EXISTS recordings_by_start
-        ON recordings (started_at, caller, callee, call_ids, id)""",
-    "CREATE INDEX IF NOT EXISTS recordings_by_state ON recordings (state, id)",
-    """CREATE TABLE IF NOT EXISTS calls (
-        call_id TEXT NOT NULL, first_seen TEXT NOT NULL, caller TEXT, callee TEXT, outcome TEXT,
-        recording TEXT, call TEXT NOT NULL, PRIMARY KEY (call_id, first_seen)) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS calls_by_time ON calls (first_seen, call_id)",
-    "CREATE INDEX IF NOT EXISTS calls_by_recording ON calls (recording)",
-    """CREATE TABLE IF NOT EXISTS alerts (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, delivered_ns INTEGER)""",
-    "CREATE INDEX IF NOT EXISTS alerts_pending ON alerts (id) WHERE delivered_ns IS NULL",
-    """CREATE TABLE IF NOT EXISTS remotes (
-        name TEXT PRIMARY KEY, identity TEXT, active INTEGER NOT NULL) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS sync (
+# `summary` and `call` hold what is shown; the other columns are there to be searched. `carried` is 1 where
+# every active remote is known to have the recording. Filters by number walk `recordings_by_start` alone,
+# without the rows; what is rare has an index of its own, of the few rows only.
+_RECORDINGS = (
+    """CREATE TABLE recordings (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, started_at TEXT,
+        caller TEXT, callee TEXT, call_ids TEXT NOT NULL, review INTEGER NOT NULL, path TEXT, sha256 TEXT,
+        bytes INTEGER, carried INTEGER NOT NULL DEFAULT 0, summary TEXT NOT NULL)""",
+    "CREATE INDEX recordings_by_start ON recordings (started_at, caller, callee)",
+    "CREATE INDEX recordings_not_sealed ON recordings (state, id) WHERE state != 'sealed'",
+    "CREATE INDEX recordings_to_review ON recordings (started_at, caller, callee) WHERE review = 1",
+    """CREATE INDEX recordings_to_carry ON recordings (id)
+        WHERE carried = 0 AND state IN ('sealed', 'recovered')""",
+    """CREATE TABLE call_recordings (
+        call_id TEXT NOT NULL, recording TEXT NOT NULL, PRIMARY KEY (call_id, recording)) WITHOUT ROWID""",
+)
+_CALLS = (
+    """CREATE TABLE calls (
+        first_seen TEXT NOT NULL, call_id TEXT NOT NULL, caller TEXT, callee TEXT, outcome TEXT,
+        recording TEXT, call TEXT NOT NULL, PRIMARY KEY (first_seen, call_id)) WITHOUT ROWID""",
+    "CREATE INDEX calls_by_recording ON calls (recording) WHERE recording IS NOT NULL",
+)
+_SYNC_FAILED = "CREATE INDEX sync_failed ON sync (remote, next_ns) WHERE error IS NOT NULL"
+_REST = (
+    "CREATE TABLE alerts (id INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, delivered_ns INTEGER)",
+    "CREATE INDEX alerts_pending ON alerts (id) WHERE delivered_ns IS NULL",
+    "CREATE TABLE remotes (name TEXT PRIMARY KEY, identity TEXT, active INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE sync (
         recording TEXT NOT NULL, remote TEXT NOT NULL, state TEXT NOT NULL, sha256 TEXT, verified_at TEXT,
         error TEXT, attempts INTEGER NOT NULL, next_ns INTEGER NOT NULL,
         PRIMARY KEY (recording, remote)) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS sync_by_remote ON sync (remote, state)",
+    _SYNC_FAILED,
 )
+
+# Of all recordings anew; ` AND id = ?` may follow.
+SET_CARRIED = """UPDATE recordings SET carried = NOT EXISTS (
+    SELECT 1 FROM remotes WHERE active AND NOT EXISTS (SELECT 1 FROM sync
+        WHERE recording = recordings.id AND remote = remotes.name AND state = 'verified')) WHERE 1"""
+
+
+def _carry_over_1(connection: sqlite3.Connection) -> None:
+    """Version 1 kept recordings by id and calls by Call-ID, with their texts in the keys' tree."""
+    for table, indexes in (
+        ("recordings", ("recordings_by_start", "recordings_by_state")),
+        ("calls", ("calls_by_time", "calls_by_recording")),
+    ):
+        for index in indexes:
+            connection.execute(f"DROP INDEX IF EXISTS {index}")
+        connection.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
+    connection.execute("DROP INDEX IF EXISTS sync_by_remote")
+    for statement in (*_RECORDINGS, *_CALLS, _SYNC_FAILED):
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO recordings"
+        " (id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary)"
+        " SELECT id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary"
+        " FROM recordings_1 ORDER BY id"
+    )
+    connection.execute(
+        "INSERT OR IGNORE INTO call_recordings SELECT value, recordings_1.id FROM recordings_1,"
+        " json_each(CASE WHEN json_valid(call_ids) THEN call_ids ELSE '[]' END) WHERE typeof(value) = 'text'"
+    )
+    connection.execute(
+        "INSERT INTO calls SELECT first_seen, call_id, caller, callee, outcome, recording, call FROM calls_1"
+        " ORDER BY first_seen, call_id"
+    )
+    connection.execute(SET_CARRIED)
+    connection.execute("DROP TABLE recordings_1")
+    connection.execute("DROP TABLE calls_1")

@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,20 @@ class Recipient:
     suite: str
     public: bytes
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         """The key id."""
         return key_id(self.suite, self.public)
 
+    @cached_property
+    def _key(self) -> Any:
+        """The library's public key; made once, as that takes a quarter of the time of wrapping."""
+        return SUITES[self.suite].public_key(self.public)
+
     def wrap(self, data_key: bytes, info: bytes) -> KeySlot:
         """The key slot for a data key."""
         suite = SUITES[self.suite]
-        return KeySlot(self.id, suite.kem, suite.hpke.encrypt(data_key, suite.public_key(self.public), info))
+        return KeySlot(self.id, suite.kem, suite.hpke.encrypt(data_key, self._key, info))
 
     def line(self) -> str:
         """The line of a recipient file."""

@@ -55,6 +55,10 @@ class SpoolLock:
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
+    def fileno(self) -> int:
+        """The descriptor: a child that inherits it holds the lock, too, for as long as it lives."""
+        return self._descriptor
+
     @property
     def held(self) -> bool:
         """Whether it was not given back yet."""

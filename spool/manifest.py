@@ -6,7 +6,7 @@ no canonical JSON, and every changed byte of the file is found.
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,12 @@ class Manifest:
 
     def signed(self, key: HostKey) -> "Bytes":
         """The bytes of the manifest file."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        # Not asdict(), which copies the summary to its leaves.
+        members = {name: getattr(self, name) for name in _NAMES}
+        text = json.dumps(members, sort_keys=True, separators=(",", ":"), allow_nan=False)
         body = text.encode("ascii")
         signature = key.sign(_MESSAGE + body).hex()
-        tail = f',"signature":{{"ed25519":"{signature}","key":"{key.public.id.hex()}"}}}}\n'
+        tail = f',"signature":{{"ed25519":"{signature}","key":"{key.id.hex()}"}}}}\n'
         return _PREFIX + body + tail.encode("ascii")
 
     def write(self, path: Path, key: HostKey, *, sync_name: bool = True) -> None:
@@ -97,6 +99,7 @@ class Manifest:
 
 # Inside the class `bytes` is the size of the recording.
 Bytes = bytes
+_NAMES = tuple(each.name for each in fields(Manifest))
 
 
 def load_manifest(path: Path, public: HostPublic | None) -> Manifest:

@@ -12,12 +12,14 @@ from typing import Any
 
 from recorderd.errors import NoSuchRecording, SpoolCorrupt, SpoolError
 from recorderd.spool.container import (
+    TAG_BYTES,
     Kind,
     Media,
     RecordOpener,
     StreamTally,
     check_end,
     parse_json,
+    runs_of,
     unpack_media,
 )
 from recorderd.spool.durable import disk_error
@@ -170,8 +172,7 @@ class Recording:
             for record in scanner:
                 plaintext = self._opener.open(record.head, record.ciphertext)
                 if record.kind == Kind.MEDIA:
-                    media = unpack_media(plaintext)
-                    _tally(tally, media)
+                    _tally(tally, unpack_media(plaintext), record.ciphertext[-TAG_BYTES:])
                     self.media_records += 1
                 elif record.kind == Kind.EVENT:
                     self.events.append(parse_json(plaintext))
@@ -227,11 +228,13 @@ def check_name(path: Path, header: Header, expected_id: str | None = None) -> No
         raise SpoolCorrupt(f"holds the recording {header.core.recording}, not {expected_id}")
 
 
-def _tally(tally: StreamTally, media: Media) -> None:
+def _tally(tally: StreamTally, media: Media, tag: bytes) -> None:
+    rows = media.rows.tobytes()
     try:
-        tally.add(media.rows.tobytes(), media.rows["size"], media.payload.tobytes())
+        runs = runs_of(rows, len(media.payload))
     except ValueError as error:
         raise SpoolCorrupt(f"a media record: {error}") from None
+    tally.add(rows, runs, tag)
 
 
 def _manifest_beside(path: Path) -> Manifest | None:

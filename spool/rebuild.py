@@ -1,20 +1,26 @@
-"""The index from the files: what the manifests tell of every sealed and recovered recording."""
+"""The index from the files: what the manifests tell of every sealed and recovered recording.
+
+An index that is there is opened without the cryptography that manifests take: it is imported where used.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.database import NoIndex
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
-from recorderd.spool.manifest import Manifest, load_manifest
-from recorderd.spool.signing import HostPublic, find_host_public
 from recorderd.spool.times import rfc3339
+
+if TYPE_CHECKING:
+    from recorderd.spool.manifest import Manifest
+    from recorderd.spool.signing import HostPublic
 
 _BATCH = 500
 
 
-def put_manifest(index: Index, manifest: Manifest, path: Path) -> None:
+def put_manifest(index: Index, manifest: "Manifest", path: Path) -> None:
     """Enter a recording as its manifest has it."""
     summary = dict(manifest.summary)
     summary["started_at"] = summary.get("started_at") or rfc3339(manifest.started_us)
@@ -25,7 +31,7 @@ def put_manifest(index: Index, manifest: Manifest, path: Path) -> None:
     )
 
 
-def rebuild(spool: Spool, index: Index, public: HostPublic | None = None) -> tuple[int, list[str]]:
+def rebuild(spool: Spool, index: Index, public: "HostPublic | None" = None) -> tuple[int, list[str]]:
     """Enter every recording that the index does not know; returns how many, and what was wrong with the
     others.
 
@@ -33,6 +39,8 @@ def rebuild(spool: Spool, index: Index, public: HostPublic | None = None) -> tup
     Calls without a recording, and what the remotes have, are not in the files: the first are lost, the
     second is verified anew.
     """
+    from recorderd.spool.manifest import load_manifest
+
     entered = 0
     problems: list[str] = []
     names = list(spool.manifests())
@@ -61,6 +69,8 @@ def open_for_reading(spool: Spool) -> tuple[Index, list[str]]:
         return Index.read(spool), []
     except NoIndex:
         index = Index.in_memory(spool)
+    from recorderd.spool.signing import find_host_public
+
     _, problems = rebuild(spool, index, find_host_public(spool))
     problems += [f"{spool.manifest_path(name)}: the manifest is missing" for name in spool.unstated()]
     with index.batch():
@@ -70,14 +80,18 @@ def open_for_reading(spool: Spool) -> tuple[Index, list[str]]:
     return index, problems
 
 
-def open_for_writing(spool: Spool, public: HostPublic | None = None) -> tuple[Index, list[str]]:
+def open_for_writing(spool: Spool, public: "HostPublic | None" = None) -> tuple[Index, list[str]]:
     """The index of a spool; made from the files where there is none. Raises SpoolError and DiskFull.
 
     With it what is wrong with the files that could not be entered.
     """
     known = spool.index_path.exists()
     index = Index.open(spool)
-    return index, [] if known else rebuild(spool, index, public or find_host_public(spool))[1]
+    if known:
+        return index, []
+    from recorderd.spool.signing import find_host_public
+
+    return index, rebuild(spool, index, public or find_host_public(spool))[1]
 
 
 def _start(recording_id: str) -> str | None:

@@ -4,14 +4,16 @@ written").
 Nothing is cut off and nothing appended: the torn tail stays as evidence, and the host signs what was intact.
 """
 
+import contextlib
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recorderd.errors import SpoolCorrupt
-from recorderd.spool.durable import TEMPORARY, disk_error, sync_folder
+from recorderd.errors import DiskFull, SpoolCorrupt, SpoolError
+from recorderd.spool.durable import TEMPORARY, disk_error, sync_folder, write_new
 from recorderd.spool.header import Header, Previous
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
@@ -72,10 +74,10 @@ def recover(
     now = time.time_ns() if now_ns is None else now_ns
     for leftover in spool.recordings.glob(f"????-??-??/*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
-    found = [recover_part(spool, name, signer, index=index, now_ns=now) for name in list(spool.parts())]
+    left = [(name, spool.part_path(name)) for name in spool.parts()]
     # A power cut may have kept the rename of the recording and lost that of its manifest.
-    for name in list(spool.unstated()):
-        found.append(_state(spool, name, spool.record_path(name), signer, index, now))
+    left += [(name, spool.record_path(name)) for name in spool.unstated()]
+    found = _recover_together(spool, left, index, signer, now) if left else []
     if index is not None:
         _settle(spool, index, signer)
     return found
@@ -90,12 +92,66 @@ def recover_part(
     Raises DiskFull or SpoolError; the file is as it was then.
     """
     now = time.time_ns() if now_ns is None else now_ns
-    return _state(spool, recording_id, spool.part_path(recording_id), signer, index, now)
+    path = spool.part_path(recording_id)
+    recovered, manifest = _state(spool, recording_id, path, signer, index, now, alone=True)
+    _name(spool, path, recovered, manifest, index)
+    try:
+        sync_folder(recovered.path.parent)
+    except OSError as error:
+        raise disk_error(error, recovered.path) from None
+    return recovered
+
+
+def recover_some(
+    spool: Spool, recordings: Iterable[str], index: Index, signer: HostKey, *, now_ns: int | None = None
+) -> list[Recovered]:
+    """Recover the recordings that one dead writer of several was making; the spool is the others' still.
+
+    Those that it had finished come into the index, if it did not get so far. Raises DiskFull and SpoolError.
+    """
+    now = time.time_ns() if now_ns is None else now_ns
+    names = list(recordings)
+    left = [(name, spool.part_path(name)) for name in names if spool.part_path(name).exists()]
+    found = _recover_together(spool, left, index, signer, now) if left else []
+    parts = {name for name, _ in left}
+    with index.batch():
+        for name in names:
+            known = index.has_recording(name) and index.recording(name)["state"] != "recording"
+            if name not in parts and not known:
+                with contextlib.suppress(SpoolCorrupt):  # begun, and no file was made
+                    manifest = load_manifest(spool.manifest_path(name), signer.public)
+                    put_manifest(index, manifest, spool.record_path(name))
+    return found
+
+
+def _recover_together(
+    spool: Spool, left: list[tuple[str, Path]], index: Index | None, signer: HostKey, now_ns: int
+) -> list[Recovered]:
+    """A thousand calls were running, perhaps, and new ones wait for this: two syncs do for all."""
+    # The process died, the machine perhaps not: what is signed below has to be on the disk first.
+    alone = not _flushed(spool)
+    stated = [_state(spool, name, path, signer, index, now_ns, alone=alone) for name, path in left]
+    if not alone:
+        spool.flush()
+    for (_, path), (recovered, manifest) in zip(left, stated, strict=True):
+        _name(spool, path, recovered, manifest, index)
+    return [recovered for recovered, _ in stated]
+
+
+def _flushed(spool: Spool) -> bool:
+    """Whether everything there is durable. Where that failed, each file is asked for itself: the loss may be
+    another's."""
+    try:
+        spool.flush()
+    except (DiskFull, SpoolError):
+        return False
+    return True
 
 
 def _settle(spool: Spool, index: Index, signer: HostKey) -> None:
-    """Recordings that the index has as running, though nobody runs them: finished before the index heard of
-    it, or gone."""
+    """Bring the index into line: recordings that it has as running though nobody runs them (finished before
+    it heard of it, or gone), and finished ones that it never heard of.
+    """
     with index.batch():
         for row in index.recordings(state="recording"):
             name = row["id"]
@@ -106,47 +162,75 @@ def _settle(spool: Spool, index: Index, signer: HostKey) -> None:
                 index.recording_finished(name, DAMAGED, row, "", None, None)
             else:
                 put_manifest(index, manifest, spool.record_path(name))
+        known = {row["id"] for row in index.query("SELECT id FROM recordings")}
+        for name in spool.records():
+            if name not in known:
+                with contextlib.suppress(SpoolCorrupt):  # what `verify` tells
+                    put_manifest(
+                        index,
+                        load_manifest(spool.manifest_path(name), signer.public),
+                        spool.record_path(name),
+                    )
 
 
 def _state(
-    spool: Spool, name: str, path: Path, signer: HostKey, index: Index | None, now_ns: int
-) -> Recovered:
-    """Sign what there is, then give the file its final name."""
-    final = spool.record_path(name)
+    spool: Spool, name: str, path: Path, signer: HostKey, index: Index | None, now_ns: int, *, alone: bool
+) -> tuple[Recovered, Manifest | None]:
+    """Sign what there is; None of a file that is no recording. ``alone``: durably, by itself."""
     manifest_path = spool.manifest_path(name)
     with RecordFile(path) as file:
-        # The process died, the machine perhaps not: what is signed below has to be on the disk first.
-        file.sync()
-        sha256 = _hash(file)
+        if alone:
+            file.sync()
+        sha256, size = _hash(file), file.size
         try:
-            header, scanner = scan_file(file.read, file.size)
+            header, scanner = scan_file(file.read, size)
             if header.core.recording != name:
                 raise SpoolCorrupt("the header names another recording")
         except SpoolCorrupt:
-            return _set_aside(spool, name, path, file.size, sha256, index)
-        size = file.size
-    manifest = _whole(manifest_path, signer, sha256, size)
+            return Recovered(name, DAMAGED, spool.damaged_path(name), sha256, size, 0, 0, 0.0, None), None
+    manifest = whole = _whole(manifest_path, signer, sha256, size)
     if manifest is None:
         summary = _known(index, name, header.core.started_us, scanner)
         manifest = _statement(header, scanner, size, sha256, now_ns, summary)
-        try:
+    try:
+        if alone:
             manifest.write(manifest_path, signer)
-        except OSError as error:
-            raise disk_error(error, manifest_path) from None
-    _rename(path, final)
-    if index is not None:
-        put_manifest(index, manifest, final)
+        elif whole is None:
+            write_new(manifest_path, manifest.signed(signer))
+    except OSError as error:
+        raise disk_error(error, manifest_path) from None
     return Recovered(
         recording=name,
         state=manifest.state,
-        path=final,
+        path=spool.record_path(name),
         sha256=sha256,
         bytes=size,
         intact_bytes=scanner.intact_bytes,
         records=scanner.records,
         elapsed_s=scanner.elapsed_ms / 1000,
         previous=Previous(name, header.core.segment, sha256),
-    )
+    ), manifest
+
+
+def _name(
+    spool: Spool, path: Path, recovered: Recovered, manifest: Manifest | None, index: Index | None
+) -> None:
+    """Give a file its final name, and tell the index. Without a header nobody can open the records: the file
+    is kept then, but is no recording.
+    """
+    try:
+        if path != recovered.path:
+            path.rename(recovered.path)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    name = recovered.recording
+    if index is None:
+        return
+    if manifest is not None:
+        put_manifest(index, manifest, recovered.path)
+    elif index.has_recording(name):
+        row = index.recording(name)
+        index.recording_finished(name, DAMAGED, row, recovered.path, recovered.sha256, recovered.bytes)
 
 
 def _whole(path: Path, signer: HostKey, sha256: str, size: int) -> Manifest | None:
@@ -188,24 +272,6 @@ def _known(index: Index | None, name: str, started_us: int, scanner: Scanner) ->
     summary.setdefault("capture_drops", None)
     summary["outcome"] = summary.get("outcome") or (None if scanner.ended else "partial")
     return summary
-
-
-def _set_aside(spool: Spool, name: str, path: Path, size: int, sha256: str, index: Index | None) -> Recovered:
-    """Without a header nobody can open the records; the file is kept, but is no recording."""
-    aside = spool.damaged_path(name)
-    _rename(path, aside)
-    if index is not None and index.has_recording(name):
-        index.recording_finished(name, DAMAGED, index.recording(name), aside, sha256, size)
-    return Recovered(name, DAMAGED, aside, sha256, size, 0, 0, 0.0, None)
-
-
-def _rename(path: Path, final: Path) -> None:
-    try:
-        if path != final:
-            path.rename(final)
-        sync_folder(final.parent)
-    except OSError as error:
-        raise disk_error(error, path) from None
 
 
 def _hash(file: RecordFile) -> str:

@@ -6,12 +6,12 @@ Pure: the file is a function that reads bytes.
 
 import re
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.container import CRC, HEAD, HEAD_BYTES, MAX_RECORD, TAG_BYTES, Kind
+from recorderd.spool.crc import crc32
 from recorderd.spool.header import FIXED_BYTES, Header, header_length, parse_header
 
 # (offset, length) -> those bytes, fewer only where the file ends.
@@ -91,7 +91,7 @@ class Scanner:
         head, body = found
         length, sequence, elapsed, kind, _ = HEAD.unpack(head)
         ciphertext = body[:length]
-        crc = zlib.crc32(ciphertext, zlib.crc32(head, self._crc))
+        crc = crc32(ciphertext, crc32(head, self._crc))
         if sequence != self.records or crc != CRC.unpack(body[length:])[0]:
             return None
         self._crc = crc
@@ -129,7 +129,7 @@ class Scanner:
                 place = at + match.start() - _TYPE_AT
                 if first < place < at + _CHUNK and self._follows(place, crc, at):
                     return place
-            crc = zlib.crc32(chunk[:_CHUNK], crc)
+            crc = crc32(chunk[:_CHUNK], crc)
             at += _CHUNK
         return None
 
@@ -145,9 +145,9 @@ class Scanner:
         starts = {CRC.unpack(stored)[0]}
         if place - CRC.size >= crc_at:
             # The damage may be in the stored CRC itself.
-            starts.add(zlib.crc32(self._read(crc_at, place - CRC.size - crc_at), crc))
+            starts.add(crc32(self._read(crc_at, place - CRC.size - crc_at), crc))
         wanted = CRC.unpack(body[length:])[0]
-        return any(zlib.crc32(body[:length], zlib.crc32(head, start)) == wanted for start in starts)
+        return any(crc32(body[:length], crc32(head, start)) == wanted for start in starts)
 
 
 def scan_file(read: Read, size: int) -> tuple[Header, Scanner]:

@@ -4,6 +4,7 @@ as PEM."""
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -79,6 +80,11 @@ class HostKey:
     def public(self) -> HostPublic:
         """The half that may be known."""
         return HostPublic(self.key.public_key())
+
+    @cached_property
+    def id(self) -> bytes:
+        """The 16-byte key id of the public half."""
+        return self.public.id
 
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes."""

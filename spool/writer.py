@@ -1,7 +1,9 @@
 """Writes one recording: sealed from its first byte, appended only, finished by an authenticated end
-(docs/format.md).
+(docs/format.md, "How it is written").
 
-One :class:`RecordingWriter` belongs to one call and is used by one thread.
+One :class:`RecordingWriter` belongs to one call and is used by one thread at a time. Nothing here waits for
+the disk but :meth:`RecordingWriter.flush` and :meth:`RecordingWriter.seal`; whoever writes many recordings
+makes them durable together (:meth:`recorderd.spool.layout.Spool.flush`).
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.spool.container import (
     MAX_ELAPSED,
+    TAG,
     Kind,
     RecordSealer,
     Rows,
@@ -25,8 +28,9 @@ from recorderd.spool.container import (
     end_plaintext,
     json_plaintext,
     pack_media,
+    runs_of,
 )
-from recorderd.spool.durable import FULL, disk_error, make_folder, sync_folder, write_all
+from recorderd.spool.durable import FULL, disk_error, sync_folder, write_all, write_new
 from recorderd.spool.header import DATA_KEY_BYTES, Core, Header, Keys, Previous, new_header
 from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import Spool
@@ -50,9 +54,11 @@ class RecordingWriter:
     """A recording in progress. Made by :meth:`create`; ends with :meth:`seal`, or :meth:`abandon` where that
     failed."""
 
-    def __init__(self, spool: Spool, descriptor: int, header: Header, keys: Keys, signer: HostKey) -> None:
+    def __init__(
+        self, spool: Spool, path: Path, descriptor: int, header: Header, keys: Keys, signer: HostKey
+    ) -> None:
         self.recording_id = header.core.recording
-        self.path = spool.part_path(self.recording_id)
+        self.path = path  # while the call runs
         self.size = len(header.raw)  # bytes on disk, whole records only
         self.refused_packets = 0
         self._spool = spool
@@ -66,6 +72,7 @@ class RecordingWriter:
         self._elapsed_ms = 0
         self._held: bytes | None = None  # a sealed record that the disk had no room for
         self._ended = False  # the end record was sealed
+        self._manifest: Manifest | None = None  # what the host states, once the end record is written
         self._failure: RecorderError | None = None
         self._blocked = False  # one of the three above: the hot path asks only this
 
@@ -81,9 +88,9 @@ class RecordingWriter:
         signer: HostKey,
         previous: Previous | None = None,
     ) -> "RecordingWriter":
-        """Create ``<id>.rec.part`` with its header, durably. ``started_ns`` is in ns since 1970.
+        """Create ``<id>.rec.part`` with its header. ``started_ns`` is in ns since 1970.
 
-        Raises DiskFull or SpoolError; no file is left behind then.
+        Both are durable after the next flush. Raises DiskFull or SpoolError; no file is left behind then.
         """
         core = Core(recording_id, host, started_ns // 1000, previous)
         data_key = os.urandom(DATA_KEY_BYTES)
@@ -92,29 +99,25 @@ class RecordingWriter:
         )
         path = spool.part_path(recording_id)
         try:
-            make_folder(path.parent)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            descriptor = os.open(path, flags, 0o640)
+            descriptor = _create(path)
             try:
                 write_all(descriptor, header.raw)
-                os.fsync(descriptor)
-                sync_folder(path.parent)
             except OSError:
                 os.close(descriptor)
                 path.unlink()
                 raise
         except OSError as error:
             raise disk_error(error, path) from None
-        return cls(spool, descriptor, header, keys, signer)
+        return cls(spool, path, descriptor, header, keys, signer)
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Key ids (hex) of those who can open the recording."""
         return tuple(slot.key_id.hex() for slot in self._header.slots)
 
-    def media(self, base_time_us: int, rows: Rows, payload: NDArray[np.uint8] | bytes) -> None:
+    def media(self, base_time_us: int, rows: Rows | bytes, payload: NDArray[np.uint8] | bytes) -> None:
         """Append a window of packets: ``rows`` PACKET_ROW[n] sorted by (stream, seq), ``payload`` u8[sum of
-        sizes].
+        sizes]; either may be given as its bytes.
 
         When this returns, the kernel has the record: it survives the death of the process (and a power cut
         after the next :meth:`flush` or :meth:`~recorderd.spool.layout.Spool.flush`).
@@ -125,11 +128,14 @@ class RecordingWriter:
         """
         if self._blocked:
             self._clear_way(len(rows))
-        raw_rows = rows.tobytes()
+        raw_rows = rows if isinstance(rows, bytes) else rows.tobytes()
         raw_payload = payload if isinstance(payload, bytes) else payload.tobytes()
-        self._tally.add(raw_rows, rows["size"], raw_payload)
+        runs = runs_of(raw_rows, len(raw_payload))
         elapsed = (base_time_us - self._started_us) // 1000
-        self._append(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
+        record = self._seal(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
+        # Also where the disk is full: what was sealed is written later, or nothing after it.
+        self._tally.add(raw_rows, runs, record[TAG])
+        self._append(record)
 
     def event(self, event: dict[str, Any]) -> None:
         """Append an event: at least ``event`` (text) and ``time_us`` (integer). Raises as :meth:`media`
@@ -139,23 +145,36 @@ class RecordingWriter:
         plaintext = json_plaintext(event)
         if self._blocked:
             self._clear_way(0)
-        self._append(Kind.EVENT, (event["time_us"] - self._started_us) // 1000, plaintext)
+        self._append(self._seal(Kind.EVENT, (event["time_us"] - self._started_us) // 1000, plaintext))
 
     def flush(self) -> None:
-        """Make what was written durable. Raises SpoolError or DiskFull; the writer takes nothing more after
-        that."""
+        """Make what was written to this recording alone durable, its name apart.
+
+        Raises SpoolError or DiskFull; the writer takes nothing more after that.
+        """
         if self._failure is not None:
             self._clear_way(0)
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
             # A second fdatasync on this descriptor could succeed without the data being anywhere.
-            raise self._fail(disk_error(error, self.path)) from None
+            raise self.fail(disk_error(error, self.path)) from None
 
-    def seal(
+    def loss(self) -> SpoolError | None:
+        """Ask the kernel whether it lost something of this recording; why it is not to be believed, or None.
+
+        Waits for the disk. Changes nothing here, so any thread may ask.
+        """
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            return SpoolError(f"{self.path}: the disk lost what was written: {error.strerror}")
+        return None
+
+    def end(
         self, summary: dict[str, Any], *, public: dict[str, Any] | None = None, now_ns: int | None = None
-    ) -> Sealed:
-        """End the recording: end record, fdatasync, manifest, rename, fsync of the folder.
+    ) -> None:
+        """Write the end record and the signed manifest; neither is durable yet.
 
         ``summary`` goes into the end record, where only the key holder reads it, ``public`` (by default the
         same) into the manifest. ``now_ns`` is the time of writing.
@@ -163,32 +182,111 @@ class RecordingWriter:
         Raises DiskFull: call again when there is room. Raises SpoolError: the file stays a ``.part``, which
         :func:`recorderd.spool.recovery.recover_part` finishes.
         """
+        manifest = self._state(summary, public, now_ns)
+        path = self._spool.manifest_path(self.recording_id)
+        try:
+            # Under its final name: beside a .part it states nothing but what its hash agrees with.
+            write_new(path, manifest.signed(self._signer))
+        except OSError as error:
+            raise disk_error(error, path) from None
+
+    def finish(self) -> Sealed:
+        """Give the recording its final name; for one whose end is written and flushed.
+
+        The name needs no flush: a ``.part`` beside a manifest of its very bytes is as good. Raises
+        SpoolError.
+        """
+        if self._manifest is None or self._failure is not None:
+            self._clear_way(0)
+            raise SpoolError(f"{self.path}: the recording has no end yet")
+        record_path = self._spool.record_path(self.recording_id)
+        try:
+            self.path.rename(record_path)
+        except OSError as error:
+            raise self.fail(disk_error(error, record_path)) from None
+        sealed = Sealed(
+            self.recording_id,
+            record_path,
+            self._spool.manifest_path(self.recording_id),
+            self._manifest.sha256,
+            self.size,
+            self._sealer.records,
+        )
+        self.abandon()
+        return sealed
+
+    def seal(
+        self, summary: dict[str, Any], *, public: dict[str, Any] | None = None, now_ns: int | None = None
+    ) -> Sealed:
+        """End this recording alone, durably: what :meth:`end` writes, a flush of each file, the final name.
+
+        Also for one whose :meth:`end` was called and the flush after it failed: what the kernel may have
+        lost of the manifest is written anew, and of the recording it is asked again by the descriptor that it
+        has to tell every loss. Arguments and errors are those of :meth:`end`.
+        """
+        manifest = self._state(summary, public, now_ns)
+        self.flush()
+        path = self._spool.manifest_path(self.recording_id)
+        try:
+            manifest.write(path, self._signer)
+            sync_folder(path.parent.parent)
+        except OSError as error:
+            raise disk_error(error, path) from None
+        sealed = self.finish()
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            raise disk_error(error, sealed.path) from None
+        return sealed
+
+    def fail(self, failure: RecorderError) -> RecorderError:
+        """Take nothing more: what was written may not be on the disk. Returns ``failure``."""
+        self._failure = failure
+        self._blocked = True
+        return failure
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.fail(SpoolError(f"{self.path}: the recording was closed"))
+
+    def _state(self, summary: dict[str, Any], public: dict[str, Any] | None, now_ns: int | None) -> Manifest:
+        """Write the end record, unless that was done, and say what the manifest says."""
         if self._blocked and not self._ended:
             self._clear_way(0)
         if not self._ended:
             end = end_plaintext(self._sealer.records, self.refused_packets, self._tally, summary)
-            self._append(Kind.END, self._elapsed_ms, end, last=True)
-        elif self._held is not None:
+            record = self._seal(Kind.END, self._elapsed_ms, end)
+            self._ended = self._blocked = True
+            self._append(record)
+        elif self._held is not None or self._failure is not None:
             self._clear_way(0)
-        self.flush()
-        return self._finish(summary if public is None else public, now_ns)
+        if self._manifest is None:
+            self._manifest = Manifest.of_file(
+                self._header,
+                state=SEALED,
+                size=self.size,
+                sha256=self._digest.hexdigest(),
+                records=self._sealer.records,
+                intact_bytes=self.size,
+                elapsed_ms=self._elapsed_ms,
+                written_us=(time.time_ns() if now_ns is None else now_ns) // 1000,
+                summary=summary if public is None else public,
+            )
+        return self._manifest
 
-    def abandon(self) -> None:
-        """Close the file as it is, without an end."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self._fail(SpoolError(f"{self.path}: the recording was closed"))
-
-    def _append(self, kind: Kind, elapsed_ms: int, plaintext: bytes, *, last: bool = False) -> None:
+    def _seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> bytes:
+        """The next record, which has to reach the file before any other."""
         if elapsed_ms > self._elapsed_ms:
             self._elapsed_ms = min(elapsed_ms, MAX_ELAPSED)
         try:
-            record = self._sealer.seal(kind, elapsed_ms, plaintext)
+            return self._sealer.seal(kind, elapsed_ms, plaintext)
         except ArithmeticError as error:
-            raise self._fail(SpoolError(f"{self.path}: {error}; memory or processor is at fault")) from None
-        if last:
-            self._ended = self._blocked = True
+            raise self.fail(SpoolError(f"{self.path}: {error}; memory or processor is at fault")) from None
+
+    def _append(self, record: bytes) -> None:
         try:
             self._put(record)
         except DiskFull:
@@ -208,10 +306,10 @@ class RecordingWriter:
             try:
                 os.ftruncate(self._descriptor, self.size)
             except OSError as second:
-                raise self._fail(disk_error(second, self.path)) from None
+                raise self.fail(disk_error(second, self.path)) from None
             if error.errno in FULL:
                 raise refusal from None
-            raise self._fail(refusal) from None
+            raise self.fail(refusal) from None
         self.size += len(record)
         self._digest.update(record)
 
@@ -230,38 +328,12 @@ class RecordingWriter:
             return
         self._blocked = False
 
-    def _fail(self, failure: RecorderError) -> RecorderError:
-        self._failure = failure
-        self._blocked = True
-        return failure
 
-    def _finish(self, public: dict[str, Any], now_ns: int | None) -> Sealed:
-        record_path = self._spool.record_path(self.recording_id)
-        manifest_path = self._spool.manifest_path(self.recording_id)
-        manifest = Manifest.of_file(
-            self._header,
-            state=SEALED,
-            size=self.size,
-            sha256=self._digest.hexdigest(),
-            records=self._sealer.records,
-            intact_bytes=self.size,
-            elapsed_ms=self._elapsed_ms,
-            written_us=(time.time_ns() if now_ns is None else now_ns) // 1000,
-            summary=public,
-        )
-        try:
-            # The manifest first: a crash before the rename leaves a .part with a signed statement that it is
-            # whole.
-            manifest.write(manifest_path, self._signer, sync_name=False)
-        except OSError as error:
-            raise disk_error(error, manifest_path) from None
-        try:
-            self.path.rename(record_path)
-            sync_folder(record_path.parent)
-        except OSError as error:
-            raise self._fail(disk_error(error, record_path)) from None
-        sealed = Sealed(
-            self.recording_id, record_path, manifest_path, manifest.sha256, self.size, self._sealer.records
-        )
-        self.abandon()
-        return sealed
+def _create(path: Path) -> int:
+    """A new file, its folder made where it is missing; its descriptor. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:  # the first of its day
+        path.parent.mkdir(mode=0o750, exist_ok=True)
+        return os.open(path, flags, 0o640)

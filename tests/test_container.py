@@ -1,10 +1,11 @@
+import hashlib
 import struct
 import zlib
 from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorderd.errors import SpoolCorrupt
@@ -13,6 +14,7 @@ from recorderd.spool.container import (
     MAX_ELAPSED,
     PACKET_ROW,
     ROW_BYTES,
+    TAG,
     Kind,
     RecordOpener,
     RecordSealer,
@@ -22,8 +24,10 @@ from recorderd.spool.container import (
     json_plaintext,
     pack_media,
     parse_json,
+    runs_of,
     unpack_media,
 )
+from recorderd.spool.crc import crc32
 from recorderd.spool.header import (
     MAX_CORE,
     Core,
@@ -281,10 +285,18 @@ def test_json_keeps_text_and_refuses_what_json_has_not():
 # The tally
 
 
+def sealed_windows(*windows):
+    """(raw rows, size of the payload, whole record) of each."""
+    plaintexts = [pack_media(base, rows.tobytes(), payload.tobytes()) for base, rows, payload in windows]
+    _, _, records = sealed(*plaintexts, kind=Kind.MEDIA)
+    for (_, rows, payload), record in zip(windows, records, strict=True):
+        yield rows.tobytes(), payload.size, record
+
+
 def tally_of(*windows) -> StreamTally:
     tally = StreamTally()
-    for _, rows, payload in windows:
-        tally.add(rows.tobytes(), rows["size"], payload.tobytes())
+    for rows, size, record in sealed_windows(*windows):
+        tally.add(rows, runs_of(rows, size), record[TAG])
     return tally
 
 
@@ -297,16 +309,75 @@ def test_the_tally_counts_each_stream():
     assert figures[0]["sha256"] != figures[1]["sha256"]
 
 
-def test_a_stream_hashes_the_same_whatever_else_is_recorded():
-    base, rows, payload = window(0, streams=2)
-    alone = rows["stream"] == 1
-    alone_payload = payload[payload.size // 2 :]
-    assert tally_of((base, rows[alone], alone_payload)).figures() == tally_of(window(0)).figures()[1:]
+def swapped(values):
+    """The first two of them in each other's place."""
+    values = values.copy()
+    values[[0, 1]] = values[[1, 0]]
+    return values
 
 
-def test_rows_that_do_not_fit_change_nothing():
-    tally = tally_of(window(0))
-    before = tally.figures()
+def swap_payloads(first, second):
+    base, rows, payload = first
+    return (base, rows, swapped(payload.reshape(len(rows), -1)).reshape(-1)), second
+
+
+def swap_rows(first, second):
+    return (first[0], swapped(first[1]), first[2]), second
+
+
+def move_records(first, second):
+    return second, first
+
+
+def swap_times(first, second):
+    return (second[0], *first[1:]), (first[0], *second[1:])
+
+
+@pytest.mark.parametrize("change", [swap_payloads, swap_rows, move_records, swap_times])
+def test_what_has_its_counts_and_sizes_right_is_found_by_its_hash(change):
+    """Each record sealed anew at its place, as one with the key could; the end record is the old one."""
+    right = window(0), window(1)
+    changed = change(*right)
+    end = parse_json(end_plaintext(2, 0, tally_of(*right), {}))
+    assert check_end(end, 2, tally_of(*right)) == []
+    for mine, other in zip(tally_of(*right).figures(), tally_of(*changed).figures(), strict=True):
+        assert (mine["packets"], mine["payload_bytes"]) == (other["packets"], other["payload_bytes"])
+        assert mine["sha256"] != other["sha256"]
+    assert check_end(end, 2, tally_of(*changed)) == ["the end record's streams are not those that were read"]
+
+
+@given(st.binary(max_size=300), st.integers(0, 0xFFFF_FFFF))
+def test_the_checksum_is_that_of_zlib(data, start):
+    assert crc32(data, start) == zlib.crc32(data, start)
+    assert crc32(data) == zlib.crc32(data)
+
+
+def test_records_of_any_layout_may_follow_one_another():
+    """The same again, another number of packets, another size, none at all."""
+    layouts = [(10, 20, 2), (10, 20, 2), (9, 20, 2), (10, 33, 2), (0, 0, 2), (10, 20, 3), (10, 20, 1)]
+    windows = [window(n, *layout) for n, layout in enumerate(layouts)]
+    tally = tally_of(*windows)
+    for stream, figure in enumerate(tally.figures()):
+        mine = [(packets, size) for packets, size, streams in layouts if stream < streams]
+        digest = hashlib.sha256()
+        for (_, rows, _), (_, _, record) in zip(windows, sealed_windows(*windows), strict=True):
+            if stream in rows["stream"]:
+                digest.update(rows[rows["stream"] == stream].tobytes() + record[-20:-4])
+        assert figure["packets"] == sum(packets for packets, _ in mine)
+        assert figure["payload_bytes"] == sum(packets * size for packets, size in mine)
+        assert figure["sha256"] == digest.hexdigest()
+
+
+@pytest.mark.parametrize("packets", [1, 10, 2000])
+def test_rows_that_do_not_fit_are_refused(packets):
+    _, rows, payload = window(1, packets)
+    assert [run.packets for run in runs_of(rows.tobytes(), payload.size)] == [packets] * 2
+    for size in (payload.size - 1, payload.size + 1):
+        with pytest.raises(ValueError, match="add up"):
+            runs_of(rows.tobytes(), size)
+
+
+def test_rows_that_are_in_disorder_are_refused():
     _, rows, payload = window(1)
     backwards, mixed = rows[::-1].copy(), rows.copy()
     mixed["stream"][0] = 1
@@ -314,11 +385,12 @@ def test_rows_that_do_not_fit_change_nothing():
     longer["size"][3] += 1
     for wrong in (backwards, mixed, longer):
         with pytest.raises(ValueError, match=r"sorted|add up"):
-            tally.add(wrong.tobytes(), wrong["size"], payload.tobytes())
-    assert tally.figures() == before
+            runs_of(wrong.tobytes(), payload.size)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30) | st.just(300)), max_size=30))
+@example([(0, 256), (0, 256), (3, 256)])
+@example([(0, 1), (0, 257)])
 def test_the_tally_agrees_with_a_simple_one(packets):
     packets.sort()
     rows = np.zeros(len(packets), PACKET_ROW)

@@ -97,8 +97,8 @@ def unlock(header, identity):
 
 
 def records(data, header, record_key, nonce_base):
-    """(type, milliseconds, plaintext, offset, nonce, crc) of the intact prefix; whatever stops it ends the
-    iteration."""
+    """(type, milliseconds, plaintext, offset, nonce, crc, tag) of the intact prefix; whatever stops it ends
+    the iteration."""
     raw = header[4]
     header_hash = hashlib.sha256(raw).digest()
     crc = struct.unpack("<I", raw[-4:])[0]
@@ -116,7 +116,7 @@ def records(data, header, record_key, nonce_base):
         masked = struct.unpack("<I", nonce_base[:4])[0] ^ sequence
         nonce = struct.pack("<I", masked) + nonce_base[4:]
         plaintext = AESGCM(record_key).decrypt(nonce, ciphertext, header_hash + head)
-        yield kind, elapsed, plaintext, at, nonce, crc
+        yield kind, elapsed, plaintext, at, nonce, crc, ciphertext[-16:]
         at, sequence = end + 4, sequence + 1
 
 
@@ -132,14 +132,12 @@ def packets(plaintext):
 
 def stream_hashes(media):
     digests = {}
-    for plaintext in media:
+    for plaintext, tag in media:
         _, count, _ = struct.unpack_from("<QII", plaintext)
         raw = [plaintext[16 + 16 * row : 32 + 16 * row] for row in range(count)]
-        payloads = [packet[-1] for packet in packets(plaintext)]
         for stream in sorted({row[14] for row in raw}):
             digest = digests.setdefault(stream, hashlib.sha256())
-            mine = [row for row in range(count) if raw[row][14] == stream]
-            digest.update(b"".join(raw[row] for row in mine) + b"".join(payloads[row] for row in mine))
+            digest.update(b"".join(row for row in raw if row[14] == stream) + tag)
     return {stream: digest.hexdigest() for stream, digest in digests.items()}
 
 
@@ -154,7 +152,7 @@ def judge(data, identity):
     if not opened or opened[-1][0] != 4:
         return "recovered-prefix", opened
     end = json.loads(opened[-1][2])
-    hashes = stream_hashes([record[2] for record in opened if record[0] == 1])
+    hashes = stream_hashes([(record[2], record[6]) for record in opened if record[0] == 1])
     whole = opened[-1][3] + 16 + len(opened[-1][2]) + 16 + 4 == len(data)
     right = end["records"] == len(opened) - 1
     right = right and {each["stream"]: each["sha256"] for each in end["streams"]} == hashes
@@ -205,7 +203,7 @@ def test_the_records_are_as_stated(identity):
     answer, opened = judge(FILE, identity)
     assert answer == "complete"
     names = {1: "media", 2: "event", 4: "end"}
-    for number, (kind, _, plaintext, at, nonce, crc) in enumerate(opened):
+    for number, (kind, _, plaintext, at, nonce, crc, _) in enumerate(opened):
         text = plaintext.hex() if kind == 1 else plaintext.decode()
         row = f"| {number}, {names[kind]} | {at} | `{nonce.hex()}` | `{crc:08x}` | `{text}` |"
         assert row in DOCUMENT
@@ -220,6 +218,20 @@ def test_the_packets_are_as_stated():
     for stream, time, seq, timestamp, payload_type, marker, payload in found:
         row = f"| {stream} | {time} | {seq} | {timestamp} | {payload_type} | {marker} | `{payload.hex()}` |"
         assert row in DOCUMENT
+
+
+def test_the_hash_of_a_stream_is_as_stated():
+    """From the document's own numbers, nothing decrypted."""
+    found = re.search(
+        r"SHA-256 of stream 1 runs over its row `(\w{32})` and the record's tag `(\w{32})`", DOCUMENT
+    )
+    assert found is not None
+    row, tag = found.groups()
+    _, opened = judge(FILE, IDENTITIES[0])
+    assert row in opened[1][2].hex()
+    assert bytes.fromhex(tag) == opened[1][6]
+    stated = {each["stream"]: each["sha256"] for each in json.loads(opened[2][2])["streams"]}
+    assert hashlib.sha256(bytes.fromhex(row + tag)).hexdigest() == stated[1]
 
 
 def test_cut_short_it_is_the_stated_prefix():

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import shutil
@@ -377,13 +378,13 @@ def test_garbage_in_a_column_is_one_clear_error(spool, index, table, garbage):
         except sqlite3.IntegrityError:
             return  # NOT NULL
     ways = {
-        "recordings": lambda index: index.recordings(call_id="x"),
+        "recordings": lambda index: index.recordings(call_id="call-1@192.0.2.1"),
         "calls": lambda index: (index.calls(), index.calls_interrupted("x")),
         "alerts": lambda index: index.alerts_pending(),
     }
     with Index.open(spool) as damaged:
         if column == "call_ids" and garbage == "[]":
-            assert damaged.recordings(call_id="x") == []
+            assert damaged.recordings(call_id="call-1@192.0.2.1") == []
         elif column == "summary":
             with pytest.raises(SpoolCorrupt, match=r"index\.db"):
                 damaged.recordings()
@@ -480,3 +481,152 @@ def test_a_sealed_recording_as_the_writer_made_it(tmp_path):
         desk.enter(index, sealed)
         row = index.recording(sealed.recording)
     assert (row["sha256"], row["bytes"]) == (sealed.sha256, sealed.bytes)
+
+
+# What a large index relies on
+
+
+def test_a_recording_is_found_by_the_call_ids_that_it_has(index):
+    """Not by those that it was begun with and has no more."""
+    index.recording_started(name(1), {**summary(1), "call_ids": ["old", "both"]})
+    finish(index, 1, call_ids=["both", "new"])
+    found = {text: [row["id"] for row in index.recordings(call_id=text)] for text in ("old", "both", "new")}
+    assert found == {"old": [], "both": [name(1)], "new": [name(1)]}
+
+
+def test_every_state_is_found(index):
+    index.recording_started(name(0), summary(0))
+    for number, state in enumerate(("sealed", "recovered", "damaged"), 1):
+        finish(index, number, state)
+    for number, state in enumerate(("recording", "sealed", "recovered", "damaged")):
+        assert [row["id"] for row in index.recordings(state=state)] == [name(number)]
+    finish(index, 0)
+    assert index.recordings(state="recording") == []
+    assert [row["id"] for row in index.recordings(review=False, state="sealed")] == [name(0), name(1)]
+
+
+def test_what_all_remotes_have_comes_back_when_one_loses_it(index):
+    """Whatever makes a copy doubtful, it is pending again: for the remote in question alone."""
+    pending = lambda: {  # noqa: E731
+        remote: [row["id"] for row in index.sync_pending(remote)] for remote in ("nas", "vault")
+    }
+    index.set_remotes(["nas", "vault"])
+    for number in (1, 2):
+        finish(index, number)
+        for remote in ("nas", "vault"):
+            index.sync_state(name(number), remote, "verified", sha256="ab" * 32, verified_at="t")
+    assert pending() == {"nas": [], "vault": []}
+    assert index.sync_counts("nas") == {"verified": 2, "failed": 0, "pending": 0, "error": None}
+    index.sync_state(name(1), "nas", "failed", error="bytes rotted")
+    assert pending() == {"nas": [name(1)], "vault": []}
+    assert index.sync_counts("nas") == {"verified": 1, "failed": 1, "pending": 0, "error": "bytes rotted"}
+    index.sync_forget("vault")
+    assert pending() == {"nas": [name(1)], "vault": [name(1), name(2)]}
+    index.set_remotes(["nas"])
+    assert index.sync_counts("nas")["verified"] == 1
+    index.set_remotes(["nas", "third"])
+    assert [row["id"] for row in index.sync_pending("third")] == [name(1), name(2)]
+    finish(index, 2, "recovered")
+    assert index.sync_counts("third") == {"verified": 0, "failed": 0, "pending": 2, "error": None}
+
+
+def test_asking_reads_an_index_and_not_every_recording(index, spool):
+    """The plans of SQLite for what a large index is asked most: no scan of the table, no sorting of all."""
+    index.set_remotes(["nas"])
+    asked = []
+    with Index.open(spool) as other:
+        other.trace(asked.append)
+        other.recordings(since="2026", until="2027", number="555", limit=50)
+        other.recordings(call_id="x")
+        other.recordings(state="recording")
+        other.recordings(review=True, limit=50)
+        other.recordings(limit=50)
+        other.sync_pending("nas")
+        other.calls(number="555", limit=50)
+        other.calls(recording=name(1))
+    with sqlite3.connect(spool.index_path) as connection:
+        steps = [step for sql in asked for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert len(steps) > len(asked)
+    for step in steps:
+        assert not step.startswith(("SCAN recordings", "SCAN sync")) or " USING INDEX recordings_" in step
+
+
+# Earlier versions
+
+VERSION_1 = """
+CREATE TABLE recordings (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, started_at TEXT, caller TEXT, callee TEXT,
+    call_ids TEXT NOT NULL, review INTEGER NOT NULL, path TEXT, sha256 TEXT, bytes INTEGER,
+    summary TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX recordings_by_start ON recordings (started_at, caller, callee, call_ids, id);
+CREATE INDEX recordings_by_state ON recordings (state, id);
+CREATE TABLE calls (
+    call_id TEXT NOT NULL, first_seen TEXT NOT NULL, caller TEXT, callee TEXT, outcome TEXT,
+    recording TEXT, call TEXT NOT NULL, PRIMARY KEY (call_id, first_seen)) WITHOUT ROWID;
+CREATE INDEX calls_by_time ON calls (first_seen, call_id);
+CREATE INDEX calls_by_recording ON calls (recording);
+CREATE TABLE alerts (id INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, delivered_ns INTEGER);
+CREATE INDEX alerts_pending ON alerts (id) WHERE delivered_ns IS NULL;
+CREATE TABLE remotes (name TEXT PRIMARY KEY, identity TEXT, active INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE sync (
+    recording TEXT NOT NULL, remote TEXT NOT NULL, state TEXT NOT NULL, sha256 TEXT, verified_at TEXT,
+    error TEXT, attempts INTEGER NOT NULL, next_ns INTEGER NOT NULL,
+    PRIMARY KEY (recording, remote)) WITHOUT ROWID;
+CREATE INDEX sync_by_remote ON sync (remote, state);
+PRAGMA user_version=1;
+"""
+
+
+def make_version_1(spool):
+    """Two sealed recordings, one of them copied, and one in progress; a call of each, and an alert."""
+    with sqlite3.connect(spool.index_path) as connection:
+        connection.executescript(VERSION_1)
+        for number in range(3):
+            facts = summary(number)
+            state = "recording" if number == 2 else "sealed"
+            row = (name(number), state, facts["started_at"], facts["from"], facts["to"])
+            told = (json.dumps(facts["call_ids"]), 0, "x.rec", "ab" * 32, 7, json.dumps(facts))
+            connection.execute(f"INSERT INTO recordings VALUES ({','.join('?' * 11)})", row + told)
+            known = call(number, outcome=None if number == 2 else "complete", recording=name(number))
+            columns = [known[key] for key in ("call_id", "first_seen", "from", "to", "outcome", "recording")]
+            connection.execute("INSERT INTO calls VALUES (?,?,?,?,?,?,?)", [*columns, json.dumps(known)])
+        connection.execute("INSERT INTO remotes VALUES ('nas', 'one', 1)")
+        connection.execute("INSERT INTO sync VALUES (?, 'nas', 'verified', 'x', 't', NULL, 1, 0)", [name(0)])
+        connection.execute("INSERT INTO alerts (alert) VALUES ('{}')")
+    connection.close()
+
+
+def look_at_what_version_1_had(index):
+    assert [(row["id"], row["state"]) for row in index.recordings()] == [
+        (name(0), "sealed"),
+        (name(1), "sealed"),
+        (name(2), "recording"),
+    ]
+    assert {**summary(0), "bytes": 7}.items() <= index.recording(name(0)).items()
+    assert [row["id"] for row in index.recordings(call_id="call-1@192.0.2.1", number="1001")] == [name(1)]
+    assert [each["outcome"] for each in index.calls()] == ["complete", "complete", None]
+    assert index.calls(recording=name(1)) == [call(1, recording=name(1))]
+    assert [row["id"] for row in index.sync_pending("nas")] == [name(1)]
+    assert index.remote_identity("nas") == "one"
+    assert len(index.alerts_pending()) == 1
+
+
+def test_an_index_of_version_1_is_carried_over(spool):
+    make_version_1(spool)
+    with Index.open(spool) as index:
+        look_at_what_version_1_had(index)
+        finish(index, 2)
+        index.call_saved(call(2, recording=name(2)))
+    with Index.open(spool) as index:
+        assert [row["id"] for row in index.sync_pending("nas")] == [name(1), name(2)]
+        assert len(index.calls()) == 3
+
+
+def test_an_index_of_version_1_is_read_as_it_is(spool):
+    make_version_1(spool)
+    before = spool.index_path.read_bytes()
+    with Index.read(spool) as index:
+        look_at_what_version_1_had(index)
+        with pytest.raises(SpoolError, match="readonly"):
+            finish(index, 2)
+    assert spool.index_path.read_bytes() == before

@@ -6,7 +6,16 @@ import zlib
 import pytest
 
 from recorderd.errors import NoSuchRecording, SpoolCorrupt, WrongKey
-from recorderd.spool.container import Kind, RecordSealer, json_plaintext, pack_media
+from recorderd.spool.container import (
+    TAG,
+    Kind,
+    RecordSealer,
+    StreamTally,
+    end_plaintext,
+    json_plaintext,
+    pack_media,
+    runs_of,
+)
 from recorderd.spool.header import DATA_KEY_BYTES, Core, new_header
 from recorderd.spool.keys import Identity
 from recorderd.spool.reader import COMPLETE, CORRUPT, RECOVERED_PREFIX, Recording
@@ -160,6 +169,32 @@ def test_an_end_that_does_not_agree_is_corrupt(desk, records):
     with Recording.open(forge(desk, *records), [desk.identity]) as recording:
         assert recording.status == CORRUPT
         assert recording.problems
+
+
+def test_records_in_each_others_place_are_corrupt(desk):
+    """Sealed anew, with the true keys, before the end record that was right for their order."""
+    header, keys = new_header(
+        Core("20261121T200501Z-0123456789", "pbx", STARTED_US),
+        bytes(DATA_KEY_BYTES),
+        bytes(32),
+        [desk.recipient.wrap],
+    )
+    sealer, tally = RecordSealer(header, keys), StreamTally()
+    for number in (0, 1):
+        rows = window(number)[1].tobytes()
+        tally.add(rows, runs_of(rows, window(number)[2].size), sealer.seal(*media_at(number))[TAG])
+    the_end = end_plaintext(2, 0, tally, {})
+    path = desk.spool.path / f"{header.core.recording}.rec"
+    for order, status in (((0, 1), COMPLETE), ((1, 0), CORRUPT)):
+        sealer = RecordSealer(header, keys)
+        records = [sealer.seal(*media_at(number)) for number in order]
+        path.write_bytes(b"".join((header.raw, *records, sealer.seal(Kind.END, 0, the_end))))
+        assert opened(path, desk)[0] == status
+
+
+def media_at(number):
+    kind, plaintext = media(number)
+    return kind, 0, plaintext
 
 
 def test_reserved_records_are_authenticated_and_passed_over(desk):

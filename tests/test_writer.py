@@ -16,6 +16,7 @@ from recorderd.spool.keys import Identity
 from recorderd.spool.manifest import load_manifest
 from recorderd.spool.reader import Recording
 from recorderd.spool.recovery import recover_part
+from recorderd.spool.verify import verify
 from tests.spool_builder import STARTED_NS, STARTED_US, fill, make_desk, window
 
 
@@ -152,6 +153,8 @@ def test_wrong_calls_change_nothing(desk):
             writer.media(base, rows, wrong)
     with pytest.raises(ValueError, match="sorted"):
         writer.media(base, rows[::-1], payload)
+    with pytest.raises(ValueError, match="too long"):
+        writer.media(*window(1, packets=130, size=65_000))
     for event in ({}, {"event": "x"}, {"event": 1, "time_us": 1}, {"event": "x", "time_us": "now"}):
         with pytest.raises(ValueError, match="event"):
             writer.event(event)
@@ -187,6 +190,60 @@ def test_group_commit_covers_all_recordings(desk):
     desk.spool.flush()
     writers[0].flush()
     assert [writer.size for writer in writers] == [writer.path.stat().st_size for writer in writers]
+
+
+def test_an_end_is_sealed_only_by_its_name(desk):
+    """End and manifest are written, the name is not: a reader still finds a call in progress."""
+    writer = desk.start()
+    fill(writer, 2)
+    with pytest.raises(SpoolError, match="no end yet"):
+        writer.finish()
+    writer.end({"from": "1001"}, now_ns=STARTED_NS)
+    assert writer.path.exists()
+    manifest = load_manifest(desk.spool.manifest_path(writer.recording_id), desk.signer.public)
+    assert (manifest.state, manifest.bytes) == ("sealed", writer.path.stat().st_size)
+    assert verify(desk.spool, writer.recording_id, desk.signer.public).status == "in-progress"
+    desk.spool.flush()
+    sealed = writer.finish()
+    assert (sealed.sha256, sealed.records) == (manifest.sha256, 5)
+    with Recording.open(sealed.path, [desk.identity]) as recording:
+        assert recording.status == "complete"
+    with pytest.raises(SpoolError, match="closed"):
+        writer.finish()
+
+
+def test_what_was_ended_together_may_be_sealed_alone(desk):
+    writer = desk.start()
+    fill(writer, 2)
+    writer.end({"from": "1001"})
+    manifest_path = desk.spool.manifest_path(writer.recording_id)
+    manifest_path.write_bytes(b"")  # as if the disk had lost it
+    sealed = writer.seal({"from": "1001"})
+    assert load_manifest(manifest_path, desk.signer.public).sha256 == sealed.sha256
+    assert verify(desk.spool, sealed.recording, desk.signer.public, [desk.identity]).ok
+
+
+def test_rows_may_be_given_as_bytes(desk):
+    writer = desk.start()
+    base, rows, payload = window(0)
+    writer.media(base, rows.tobytes(), payload.tobytes())
+    with pytest.raises(ValueError, match="add up"):
+        writer.media(base, rows.tobytes(), payload.tobytes() + b"x")
+    sealed = writer.seal({})
+    with Recording.open(sealed.path, [desk.identity]) as recording:
+        (media,) = recording.media()
+        assert (media.rows == rows).all()
+        assert (media.payload == payload).all()
+
+
+def test_a_loss_is_told_and_changes_nothing(desk, failing):
+    writer = desk.start()
+    fill(writer, 1)
+    assert writer.loss() is None
+    failing("fdatasync", errno.ENOSPC)
+    # Not a full disk: what it had no room for was taken, and is gone.
+    assert type(writer.loss()) is SpoolError
+    writer.media(*window(1))
 
 
 # A full disk

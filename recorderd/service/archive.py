@@ -1,16 +1,24 @@
 """Writes what the engine makes to the spool: recordings, the index, the account of every call, and what needs
 a review.
+
+The engine's thread writes records and waits for nothing. What waits for the disk has threads of its own:
+recordings are sealed by :mod:`recorderd.service.commit`, the index is told by
+:mod:`recorderd.service.journal`.
 """
 
 import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from recorderd.calls.outcomes import MediaFacts, Outcome, outcome
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.quality.review import Thresholds, review
+from recorderd.service.commit import EVERY_S, Ended, GroupCommit
 from recorderd.service.engine import Engine
 from recorderd.service.journal import Journal
 from recorderd.service.session import Session, Sink
@@ -20,21 +28,16 @@ from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import Spool, new_recording_id
 from recorderd.spool.signing import HostKey
 from recorderd.spool.times import rfc3339
-from recorderd.spool.writer import RecordingWriter
+from recorderd.spool.writer import RecordingWriter, Sealed
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A recording that is over and yet to be sealed."""
-
-    writer: RecordingWriter
-    summary: dict[str, Any]
-
-
 class SpoolArchive:
-    """The engine's way into one spool."""
+    """The engine's way into one spool. To be closed, or used as a context manager.
+
+    ``index`` is its own until then.
+    """
 
     def __init__(
         self,
@@ -45,20 +48,45 @@ class SpoolArchive:
         *,
         host: str,
         thresholds: Thresholds,
+        commit_s: float = EVERY_S,
     ) -> None:
         self.spool, self.recipients, self.host_key = spool, list(recipients), host_key
         self.host, self.thresholds = host, thresholds
         self.trouble: RecorderError | None = None
         """The first thing that kept a recording from the disk."""
+        self.recordings_sealed = 0
         self._writers: dict[str, RecordingWriter] = {}
-        self._ended: list[_Ended] = []
+        self._torn: deque[tuple[RecordingWriter, RecorderError]] = deque()
         self._told: set[type[RecorderError]] = set()
-        self.journal = Journal(index)
-        self.sealed = 0
+        self._telling = threading.Lock()
+        self.journal = Journal(index, self.trouble_met)
+        self.commit = GroupCommit(spool, self, commit_s)
 
-    def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
-        """Start the call's recording."""
-        recording = new_recording_id(started_ns)
+    def __enter__(self) -> "SpoolArchive":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def settle(self) -> None:
+        """Wait until what is over is sealed, or cannot be for now, and the index says so."""
+        self.commit.settle()
+        self.journal.settle()
+
+    def close(self) -> None:
+        """Settle, and end. Recordings in progress stay as they are, to be recovered."""
+        try:
+            self.commit.close()
+        finally:
+            self.journal.close()
+        for writer in self._writers.values():
+            writer.abandon()
+
+    def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
+        """Start the call's recording, under an id of its own where none is given."""
+        recording = new_recording_id(started_ns) if recording is None else recording
         created = False
         try:
             writer = RecordingWriter.create(
@@ -75,7 +103,7 @@ class SpoolArchive:
             if created:
                 writer.abandon()
                 writer.path.unlink(missing_ok=True)
-            self._note(error)
+            self.trouble_met(error)
             raise
         self._writers[recording] = writer
         summary = {
@@ -92,15 +120,22 @@ class SpoolArchive:
             "sha256": None,
             "bytes": None,
         }
-        self.journal.add("recording_started", recording, summary)
+        self._tell_recording("recording_started", recording, summary)
         return recording, writer
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, so that a crash cannot make it disappear."""
-        self.journal.add("call_saved", _call_row(call, None, None, None))
+        self.note_call(call_row(call, None, None, None))
+
+    def note_call(self, row: dict[str, Any]) -> None:
+        """Account for a call, unless it has an outcome already."""
+        self.journal.add("call_noted", row, key=("call", row["call_id"], row["first_seen"]))
+
+    def call_left(self, call: Call) -> None:
+        """Another worker accounts for it: what was told of it stands until that one tells more."""
 
     def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
-        """Seal the recording, judge it, and account for the call."""
+        """Judge the recording, have it sealed, and account for the call once it is."""
         tracks = session.tracks(engine.streams, engine.sequencer) if session else []
         facts = MediaFacts(
             # What could not be written down was not recorded, however well it was heard.
@@ -109,64 +144,81 @@ class SpoolArchive:
             recorder_drops=session.capture_drops if session and any(t.facts.lost for t in tracks) else 0,
             interrupted=interrupted,
             failure=session.failure if session else None,
-            unannounced=session is None and engine.binder.unannounced(call),
+            unannounced=session is None and engine.unannounced(call),
         )
         result = outcome(call, facts)
         recording = session.recording if session and session.recording else None
-        if session is not None and recording:
-            verdict = review(
-                [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
-            )
-            causes = [*verdict.causes, *(track.complaint for track in tracks if track.complaint)]
-            self._ended.append(
-                _Ended(self._writers.pop(recording), _summary(call, session, tracks, causes, result))
-            )
-            self._seal_ended()
-            if causes:
-                self._alert("review", call, recording=recording, causes=causes)
+        row = call_row(call, result.name, result.reason, recording)
         if result.name == "missing":
             self._alert("missing", call, reason=result.reason)
-        self.journal.add("call_saved", _call_row(call, result.name, result.reason, recording))
+        if session is None or recording is None:
+            self._tell_call(row)
+            return
+        verdict = review(
+            [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
+        )
+        causes = [*verdict.causes, *(track.complaint for track in tracks if track.complaint)]
+        if causes:
+            self._alert("review", call, recording=recording, causes=causes)
+        summary = _summary(call, session, tracks, causes, result)
+        self.commit.seal(Ended(self._writers[recording], summary, row))
+        del self._writers[recording]
+
+    def window_closed(self, end_ns: int) -> None:
+        """See to what the other threads met. Raises what killed one of them."""
+        self.commit.check()
+        self.journal.check()
+        while self._torn:
+            writer, error = self._torn.popleft()
+            if writer.recording_id in self._writers:
+                writer.fail(error)
+
+    # -- what the commits tell, in their thread
+
+    def running(self) -> list[RecordingWriter]:
+        """The recordings in progress."""
+        return list(self._writers.values())
+
+    def sealed(self, ended: Ended, sealed: Sealed) -> None:
+        """The index may say so now."""
+        self.recordings_sealed += 1
+        with self._telling:
+            self._told.clear()
+        where = (sealed.path, sealed.sha256, sealed.bytes)
+        self._tell_recording("recording_finished", sealed.recording, "sealed", ended.summary, *where)
+        self._tell_call(ended.call)
+
+    def unsealed(self, ended: Ended, error: RecorderError) -> None:
+        """The file is recovered at the next start; the call is not as complete as it seemed."""
+        self.trouble_met(error)
+        reasons = [ended.call["reason"], f"not sealed: {error}"]
+        self._tell_call({**ended.call, "outcome": "partial", "reason": "; ".join(filter(None, reasons))})
+
+    def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
+        """Nothing more is written to that file, from the next window on."""
+        self._torn.append((writer, error))
+
+    def trouble_met(self, error: RecorderError) -> None:
+        """Keep the first trouble; tell each kind once until something could be sealed again."""
+        with self._telling:
+            self.trouble = self.trouble or error
+            told = type(error) in self._told
+            self._told.add(type(error))
+        if not told:
+            log.error("%s", error)
+            alert = {"kind": "disk", "time_ns": time.time_ns(), "fields": {"error": str(error)}}
+            self.journal.add("alert_added", alert)
 
     def _alert(self, kind: str, call: Call, **fields: Any) -> None:
         who = {"call_id": call.call_id, "from": call.from_user, "to": call.to_user}
         alert = {"kind": kind, "time_ns": call.ended_at or call.first_seen, "fields": {**fields, **who}}
         self.journal.add("alert_added", alert)
 
-    def _seal_ended(self) -> None:
-        """Seal what is over, the oldest first; a full disk makes it wait."""
-        while self._ended:
-            writer, summary = self._ended[0].writer, self._ended[0].summary
-            try:
-                sealed = writer.seal(summary)
-            except DiskFull as error:
-                self._note(error)
-                return
-            except (SpoolError, ValueError) as error:
-                # The file stays as it is, and is recovered at the next start.
-                self._note(error)
-                writer.abandon()
-            else:
-                self.sealed += 1
-                self._told.clear()
-                where = (sealed.path, sealed.sha256, sealed.bytes)
-                self.journal.add("recording_finished", summary["id"], "sealed", summary, *where)
-            del self._ended[0]
+    def _tell_recording(self, method: str, recording: str, *rest: Any) -> None:
+        self.journal.add(method, recording, *rest, key=("recording", recording))
 
-    def _note(self, error: RecorderError | ValueError) -> None:
-        """Keep the first trouble, and tell each kind once until something could be written again."""
-        error = error if isinstance(error, RecorderError) else SpoolError(f"cannot be written: {error}")
-        self.trouble = self.trouble or error
-        if type(error) not in self._told:
-            self._told.add(type(error))
-            log.error("%s", error)
-
-    def window_closed(self, end_ns: int) -> None:
-        """Write what has gathered to the index, in one transaction, and try again what the disk refused."""
-        self._seal_ended()
-        refusal = self.journal.write()
-        if refusal is not None:
-            self._note(refusal)
+    def _tell_call(self, row: dict[str, Any]) -> None:
+        self.journal.add("call_saved", row, key=("call", row["call_id"], row["first_seen"]))
 
 
 def _summary(
@@ -199,7 +251,9 @@ def _identity(call: Call) -> dict[str, Any]:
     }
 
 
-def _call_row(call: Call, name: str | None, reason: str | None, recording: str | None) -> dict[str, Any]:
+def call_row(call: Call, name: str | None, reason: str | None, recording: str | None) -> dict[str, Any]:
+    """A call as the index has it, with its outcome's ``name``, if it has one."""
+
     def when(time_ns: int | None) -> str | None:
         return rfc3339(time_ns // 1000) if time_ns is not None else None
 

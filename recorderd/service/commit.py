@@ -1,48 +1,179 @@
-"""Group commit: everything that was recorded becomes durable together, every other second, in a thread of its
-own.
+"""Group commit: everything that was recorded becomes durable together, every second, in a thread of its
+own; and so do the ends of recordings.
 
 The kernel has each record when it is written, so the death of the process loses none; this is for the power
-cut. One syncfs(2) costs the same for one call as for a thousand.
+cut. One syncfs(2) costs the same for one call as for a thousand. In a round (docs/format.md, "How it is
+written") the end records and manifests of what is over are written, the file system is synced, and only then
+is a recording renamed and said to be sealed.
 """
 
 import logging
 import threading
-from typing import Final
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from recorderd.errors import DiskFull, SpoolError
+from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.service.worker import Worker
 from recorderd.spool.layout import Spool
+from recorderd.spool.writer import RecordingWriter, Sealed
 
 log = logging.getLogger(__name__)
 
-EVERY_S: Final = 2.0
+EVERY_S: Final = 1.0
+
+MAX_ENDED: Final = 1000
+"""Recordings that are over and were not looked at yet; each has a descriptor. One more has to wait."""
+
+MAX_ENDS: Final = 100
+"""Ends written before a sync: the recordings in progress wait for it meanwhile. The rest has the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A recording that is over and yet to be sealed, and the account of its call."""
+
+    writer: RecordingWriter
+    summary: dict[str, Any]
+    call: dict[str, Any]
+
+
+class Keeper(Protocol):
+    """Who is told what became of the recordings; in the thread of the commits."""
+
+    def running(self) -> list[RecordingWriter]:
+        """The recordings in progress; each until it was given to :meth:`GroupCommit.seal`."""
+
+    def sealed(self, ended: Ended, sealed: Sealed) -> None:
+        """A recording is finished, and durable."""
+
+    def unsealed(self, ended: Ended, error: RecorderError) -> None:
+        """A recording cannot be finished; its file stays as it is."""
+
+    def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
+        """The disk has lost something of a recording that was in progress; no more is to be written to it."""
+
+    def trouble_met(self, error: RecorderError) -> None:
+        """The disk does not take what it should."""
 
 
 class GroupCommit:
     """Commits a spool until it is closed."""
 
-    def __init__(self, spool: Spool, every_s: float = EVERY_S) -> None:
-        self._spool, self._every_s = spool, every_s
+    def __init__(self, spool: Spool, keeper: Keeper, every_s: float = EVERY_S) -> None:
+        self._spool, self._keeper = spool, keeper
         self.commits = self.failures = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
-        self._thread.start()
+        self.longest_s = 0.0
+        """How long the longest sync took."""
+        self._lock = threading.Lock()
+        self._ended: list[Ended] = []
+        self._refused = 0  # so many of the first of them the disk had no room for
+        self._losses: dict[str, SpoolError] = {}
+        """What the disk lost something of. The kernel says so once; the commits after this one succeed."""
+        self._worker = Worker("commit", self._round, every_s)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._spool.flush()
-            except (DiskFull, SpoolError) as error:
-                # What the kernel could not write is lost to it; it is told each time, and never believed on
-                # retry.
-                self.failures += 1
-                log.error(
-                    "commit failed, what was recorded since the last one may be lost in a power cut: %s",
-                    error,
-                )
-            else:
-                self.commits += 1
+    def seal(self, ended: Ended) -> None:
+        """Seal a recording with the next commit. Waits for that one where too many wait already."""
+        with self._lock:
+            self._ended.append(ended)
+            many = len(self._ended) - self._refused > MAX_ENDED
+        if many:
+            self._worker.settle()
+
+    def check(self) -> None:
+        """Raise what killed the thread, if something did."""
+        self._worker.check()
+
+    def settle(self) -> None:
+        """Commit, and wait until that is done: what was given to :meth:`seal` is sealed, or cannot be yet."""
+        self._worker.settle()
 
     def close(self) -> None:
-        """Stop committing."""
-        self._stop.set()
-        self._thread.join()
+        """Commit a last time. What the disk still has no room for is left as it is, to be recovered."""
+        self._worker.close()
+        for ended in self._ended:
+            ended.writer.abandon()
+        self._ended.clear()
+
+    def _round(self) -> None:
+        self._refused = 0
+        self._commit()
+        while self._ended and not self._refused:
+            self._commit()
+
+    def _commit(self) -> None:
+        with self._lock:
+            batch = self._ended[:MAX_ENDS]
+            del self._ended[:MAX_ENDS]
+        ready = self._write_ends(batch)
+        began = time.monotonic()
+        try:
+            self._spool.flush()
+        except (DiskFull, SpoolError) as error:
+            self.failures += 1
+            self._doubt(error, ready)
+        else:
+            self.commits += 1
+            for ended in ready:
+                self._finish(ended)
+        self.longest_s = max(self.longest_s, time.monotonic() - began)
+
+    def _write_ends(self, batch: list[Ended]) -> list[Ended]:
+        """Those whose end is written; where the disk is full, the others wait, the oldest first."""
+        ready = []
+        for number, ended in enumerate(batch):
+            try:
+                self._believe(ended.writer)
+                ended.writer.end(ended.summary)
+            except DiskFull as error:
+                self._keeper.trouble_met(error)
+                with self._lock:
+                    self._ended[:0] = batch[number:]
+                    self._refused = len(self._ended)
+                break
+            except (SpoolError, ValueError) as error:
+                self._give_up(ended, error)
+            else:
+                ready.append(ended)
+        return ready
+
+    def _believe(self, writer: RecordingWriter) -> None:
+        """Raise SpoolError for a recording that the disk lost something of."""
+        loss = self._losses.pop(writer.recording_id, None)
+        if loss is not None:
+            raise loss
+
+    def _finish(self, ended: Ended) -> None:
+        try:
+            sealed = ended.writer.finish()
+        except SpoolError as error:
+            self._give_up(ended, error)
+        else:
+            self._keeper.sealed(ended, sealed)
+
+    def _doubt(self, failure: RecorderError, ready: list[Ended]) -> None:
+        """The sync failed: something was lost, and syncing again would not tell what. Each recording is
+        asked by its own descriptor; what is over is made durable alone, or not called sealed.
+        """
+        log.error("commit failed, what was recorded since the last one may be lost: %s", failure)
+        self._keeper.trouble_met(failure)
+        running = self._keeper.running()
+        with self._lock:  # a recording comes here before it leaves those in progress: none is passed over
+            over = [ended.writer for ended in self._ended]
+        for writer in {each.recording_id: each for each in running + over}.values():
+            loss = writer.loss()
+            if loss is not None:
+                self._losses[writer.recording_id] = loss
+                self._keeper.torn(writer, loss)
+        for ended in ready:
+            try:
+                sealed = ended.writer.seal(ended.summary)
+            except (DiskFull, SpoolError) as error:
+                self._give_up(ended, error)
+            else:
+                self._keeper.sealed(ended, sealed)
+
+    def _give_up(self, ended: Ended, error: RecorderError | ValueError) -> None:
+        ended.writer.abandon()
+        known = error if isinstance(error, RecorderError) else SpoolError(f"cannot be written: {error}")
+        self._keeper.unsealed(ended, known)

@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import resource
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from recorderd.calls.outcomes import RESTARTED
 from recorderd.config import Config
@@ -10,8 +13,9 @@ from recorderd.errors import ConfigError
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.engine import EngineSettings
+from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient, load_recipients
-from recorderd.spool.layout import Spool
+from recorderd.spool.layout import Spool, SpoolLock
 from recorderd.spool.rebuild import open_for_writing
 from recorderd.spool.recovery import recover
 from recorderd.spool.signing import HostKey
@@ -41,15 +45,25 @@ def recipients_of(config: Config) -> list[Recipient]:
     return list(found.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A spool, ready to be written to."""
+
+    spool: Spool
+    lock: SpoolLock
+    index: Index
+    host_key: HostKey
+
+
 @contextlib.contextmanager
-def open_archive(config: Config) -> Iterator[SpoolArchive]:
-    """Take the spool for as long as the block runs.
+def open_spool(config: Config) -> Iterator[Opened]:
+    """Take the spool for as long as the block runs, with what a crash left behind settled.
 
     Raises SpoolError (also where another daemon has it), DiskFull, ConfigError.
     """
-    recipients = recipients_of(config)
+    allow_many_files()
     spool = Spool(config.spool.path).prepare()
-    with spool.lock():
+    with spool.lock() as lock:
         host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)
         index, problems = open_for_writing(spool, host_key.public)
         with index:
@@ -57,13 +71,37 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
                 log.error("%s", problem)
             for found in recover(spool, index, host_key):
                 log.warning("%s", found)
-            for call in index.calls_interrupted(RESTARTED):
-                log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
-            yield SpoolArchive(
-                spool,
-                index,
-                recipients,
-                host_key,
-                host=config.site.name,
-                thresholds=Thresholds(**config.quality.model_dump()),
-            )
+            told(index.calls_interrupted(RESTARTED))
+            yield Opened(spool, lock, index, host_key)
+
+
+def told(interrupted: Iterable[Mapping[str, Any]]) -> None:
+    """Log what became of calls that a crash interrupted."""
+    for call in interrupted:
+        log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
+
+
+def allow_many_files() -> None:
+    """A ring or a recording is a descriptor each; the usual 1024 would end at call 1000."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def open_archive(config: Config) -> Iterator[SpoolArchive]:
+    """Take the spool for as long as the block runs; what is over by its end is sealed.
+
+    Raises SpoolError (also where another daemon has it), DiskFull, ConfigError.
+    """
+    recipients = recipients_of(config)
+    with open_spool(config) as opened:
+        archive = SpoolArchive(
+            opened.spool, opened.index, recipients, opened.host_key, **archive_settings(config)
+        )
+        with archive:
+            yield archive
+
+
+def archive_settings(config: Config) -> dict[str, Any]:
+    """The archive's part of the configuration."""
+    return {"host": config.site.name, "thresholds": Thresholds(**config.quality.model_dump())}

@@ -1,0 +1,93 @@
+import sqlite3
+import threading
+
+import pytest
+
+from recorderd.errors import SpoolError
+from recorderd.service import journal as journal_module
+from recorderd.service.journal import Journal
+from recorderd.spool.index import Index
+from tests.spool_builder import make_desk, summary
+
+NEVER_S = 3600.0
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return make_desk(tmp_path).spool
+
+
+def call(number, outcome=None) -> dict[str, object]:
+    return {"call_id": f"call-{number}", "first_seen": "2026-11-21T20:05:01Z", "outcome": outcome}
+
+
+def test_the_index_is_told_in_order(spool):
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        for number in range(10):
+            journal.add("alert_added", {"kind": "review", "time_ns": number, "fields": {}})
+        journal.add("recording_started", "20261121T200501Z-0123456789", summary())
+        assert len(journal) == 11
+        journal.settle()
+        assert len(journal) == 0
+        assert [alert["time_ns"] for alert in index.alerts_pending()] == list(range(10))
+        journal.add("call_saved", call(1))
+        journal.close()
+        assert len(index.calls()) == len(index.recordings()) == 1
+
+
+def test_what_is_overwritten_is_not_written(spool):
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        for outcome in (None, None, "complete"):
+            journal.add("call_saved", call(1, outcome), key=("call", 1))
+        journal.add("call_saved", call(2), key=("call", 2))
+        assert len(journal) == 2
+        journal.close()
+        assert [row["outcome"] for row in index.calls()] == ["complete", None]
+
+
+def test_an_index_that_another_holds_holds_up_nobody(spool):
+    """What is added while the writing waits for the lock comes after it, and none is lost."""
+    troubles: list[object] = []
+    met = threading.Event()
+
+    def trouble(error) -> None:
+        troubles.append(error)
+        met.set()
+
+    with Index.open(spool) as index:
+        index.execute("PRAGMA busy_timeout=50")
+        other = sqlite3.connect(spool.index_path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        journal = Journal(index, trouble, 0.01)
+        journal.add("call_saved", call(1), key=("call", 1))
+        assert met.wait(20)
+        journal.add("call_saved", call(1, "complete"), key=("call", 1))
+        journal.add("call_saved", call(2, "missing"), key=("call", 2))
+        other.execute("COMMIT")
+        other.close()
+        journal.close()
+        assert [row["outcome"] for row in index.calls()] == ["complete", "missing"]
+    assert all(isinstance(error, SpoolError) for error in troubles)
+
+
+def test_what_waits_has_a_bound(spool, monkeypatch, caplog):
+    monkeypatch.setattr(journal_module, "MAX_WAITING", 5)
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        for number in range(7):
+            journal.add("call_saved", call(number))
+        assert len(journal) == 5
+        assert caplog.text.count("an entry is lost") == 2
+        journal.close()
+        assert [row["call_id"] for row in index.calls()] == [f"call-{number}" for number in range(2, 7)]
+
+
+def test_what_kills_the_thread_is_told(spool):
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        journal.add("no_such_method")
+        for act in (journal.settle, journal.check, journal.close):
+            with pytest.raises(AttributeError, match="no_such_method"):
+                act()
