@@ -6,7 +6,7 @@ import pytest
 
 from recorderd import errors
 from recorderd.tools.cli import COMMANDS, load_command
-from recorderd.tools.command import cell_text
+from recorderd.tools.terminal import cell_text
 from recorderd.tools.texts import duration, size, sync_word
 from tests.spool_builder import make_desk
 from tests.tools_runner import recorderctl

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
+from recorderd import libraries
 from recorderd.errors import RecorderError, SpoolError, UsageError
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def main() -> None:
     """The entry point of ``recorderctl``."""
     if sys.stdout is None or sys.stderr is None:
         sys.exit(UsageError.exit_code)  # closed by the caller: nobody to tell anything
+    libraries.prepare()
     try:
         code = run(sys.argv[1:], sys.stdout, sys.stderr)
         sys.stdout.flush()

@@ -3,7 +3,7 @@
 import argparse
 
 from recorderd.tools.command import Session
-from recorderd.tools.texts import add_filters, clock, since_until
+from recorderd.tools.texts import add_filters, clock, page_for, since_until
 
 OUTCOMES = ("complete", "partial", "excluded", "unanswered", "missing")
 
@@ -17,12 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """List; returns 0."""
     since, until = since_until(arguments)
+    page = page_for(session, arguments)
     calls = session.index.calls(
         since=since,
         until=until,
         number=arguments.number,
         outcome=arguments.outcome,
-        limit=arguments.limit,
+        limit=page.limit,
     )
     if session.json:
         session.emit(calls)
@@ -55,7 +56,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
                     call["recording"],
                     call["call_id"],
                 ]
-                for call in calls
+                for call in page.of(calls)
             ],
         )
     return 0

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from recorderd.tools.command import Session
-from recorderd.tools.texts import add_filters, clock, duration, since_until, sync_word
+from recorderd.tools.texts import add_filters, clock, duration, page_for, since_until, sync_word
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """List; returns 0."""
     since, until = since_until(arguments)
+    page = page_for(session, arguments)
     recordings = session.index.recordings(
         since=since,
         until=until,
@@ -25,7 +26,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         call_id=arguments.call_id,
         state=arguments.state,
         review=True if arguments.review else None,
-        limit=arguments.limit,
+        limit=page.limit,
     )
     if session.json:
         session.emit(recordings)
@@ -33,7 +34,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         session.say("no recordings")
     else:
         columns = ("ID", "STATE", "STARTED", "LENGTH", "FROM", "TO", "TRACKS", "REVIEW", "SYNC")
-        session.table(columns, [_row(recording) for recording in recordings])
+        session.table(columns, [_row(recording) for recording in page.of(recordings)])
     return 0
 
 

@@ -11,7 +11,8 @@ from recorderd.spool.index import Index
 from recorderd.spool.stores import RemoteOutage, Store
 from recorderd.spool.sync import RemoteReport, Step, Synchronizer, open_remotes, probe_known
 from recorderd.tools.cli import error_json
-from recorderd.tools.command import Advance, Session
+from recorderd.tools.command import Session
+from recorderd.tools.terminal import Advance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

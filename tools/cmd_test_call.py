@@ -17,8 +17,9 @@ from recorderd.errors import ChecksFailed, UsageError
 from recorderd.service.control import ask
 from recorderd.tools import agents, agents_pjsua2
 from recorderd.tools.agents import HOST, CallReport, Codec, is_free
-from recorderd.tools.command import Advance, Session
+from recorderd.tools.command import Session
 from recorderd.tools.speech import make_voices
+from recorderd.tools.terminal import Advance
 
 DEFAULT_PORT: Final = 5060
 SEALED_WITHIN_S: Final = 20.0

@@ -19,32 +19,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
-
-from recorderd.config import Config, load_config
 from recorderd.errors import NoSuchRecording, SpoolError
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
 from recorderd.spool.rebuild import open_for_reading, open_for_writing
 from recorderd.wire.printable import printable
 
+if TYPE_CHECKING:
+    # Imported where used: most answers need neither a configuration nor a terminal's tables.
+    from recorderd.config import Config
+    from recorderd.tools.terminal import Advance, Terminal
+
 DEFAULT_CONFIG = Path("/etc/recorderd/config.yaml")
-CELL_LIMIT = 200
 LINE_LIMIT = 4000
-# Output that goes to a file or a pipe is not cut to a terminal's width.
-PIPE_WIDTH = 250
 
 
 class Command(Protocol):
@@ -55,13 +44,6 @@ class Command(Protocol):
 
     def run(self, session: "Session", arguments: argparse.Namespace) -> int:
         """Do it; return the exit code."""
-
-
-class Advance(Protocol):
-    """Tells a progress bar how far the work is."""
-
-    def __call__(self, done: float, total: float | None = None, description: str | None = None) -> None:
-        """``done`` and ``total`` are in the bar's unit since the start of the work."""
 
 
 @dataclass
@@ -75,8 +57,10 @@ class Session:
     stderr: TextIO
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The configuration of ``-c`` (or the default path); raises ConfigError."""
+        from recorderd.config import load_config
+
         return load_config(self.config_path or DEFAULT_CONFIG)
 
     @cached_property
@@ -120,9 +104,11 @@ class Session:
         return found[0]
 
     @cached_property
-    def console(self) -> Console:
+    def terminal(self) -> "Terminal":
         """Standard output for people."""
-        return _console(self.stdout)
+        from recorderd.tools.terminal import Terminal
+
+        return Terminal(self.stdout)
 
     def emit(self, value: object) -> None:
         """Write one JSON value to standard output. ASCII only, so that it is safe on a terminal too."""
@@ -131,62 +117,27 @@ class Session:
 
     def say(self, line: str = "", style: str = "") -> None:
         """Write one line for people."""
-        self.console.print(Text(printable(line, limit=LINE_LIMIT), style=style))
+        self.terminal.say(line, style)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None
     ) -> None:
         """Write a table; numbers stand to the right, None is a dash."""
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for place, column in enumerate(columns):
-            numeric = bool(rows) and all(isinstance(row[place], int | float | None) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*[Text(cell_text(cell)) for cell in row])
-        self.console.print(table)
+        self.terminal.table(columns, rows, title)
 
     @contextmanager
     def progress(
         self, description: str, *, total: float | None = None, unit_bytes: bool = False
-    ) -> Iterator[Advance]:
+    ) -> Iterator["Advance"]:
         """Show a progress bar on standard error while the work runs; nothing where that is no terminal or
         with JSON."""
         if self.json or not self.stderr.isatty():
             yield _no_advance
             return
-        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
-        if unit_bytes:
-            columns.insert(2, DownloadColumn())
-        with Progress(*columns, console=_console(self.stderr), transient=True) as bars:
-            task = bars.add_task(printable(description, limit=CELL_LIMIT), total=total)
+        from recorderd.tools.terminal import Terminal
 
-            def advance(done: float, total: float | None = None, description: str | None = None) -> None:
-                text = None if description is None else printable(description, limit=CELL_LIMIT)
-                bars.update(task, completed=done, total=total, description=text)
-
+        with Terminal(self.stderr).progress(description, total, unit_bytes) as advance:
             yield advance
-
-
-def cell_text(value: object) -> str:
-    """One table cell: None is a dash, floats have one decimal, text has no control characters."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return printable(str(value), limit=CELL_LIMIT)
-
-
-def _console(stream: TextIO) -> Console:
-    width = None if stream.isatty() else PIPE_WIDTH
-    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """The dispatcher knows what to do, and with which exit code; rich would leave with another."""
-        raise BrokenPipeError
 
 
 def _no_advance(done: float, total: float | None = None, description: str | None = None) -> None:

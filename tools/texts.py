@@ -3,11 +3,15 @@
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from recorderd.errors import UsageError
+from recorderd.tools.command import Session
 
+T = TypeVar("T")
+TERMINAL_ROWS: Final = 500
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})?)?", re.ASCII)
 
 
@@ -18,7 +22,31 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--until", metavar="TIME", help="before this time (UTC)")
     parser.add_argument("--number", metavar="TEXT", help="only where the caller or the callee contains this")
-    parser.add_argument("--limit", type=_count, metavar="N", help="only the newest N")
+    parser.add_argument("--limit", type=_count, metavar="N", help="only the newest N (on a terminal 500)")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How much is shown: all, or where somebody looks on the newest only."""
+
+    session: Session
+    limit: int | None
+    shown: int | None
+
+    def of(self, rows: Sequence[T]) -> Sequence[T]:
+        """Those of ``rows`` that are shown; a hint tells of the others."""
+        if self.shown is None or len(rows) <= self.shown:
+            return rows
+        self.session.warn([f"the newest {self.shown} are shown; --limit N shows more"])
+        return rows[-self.shown :]
+
+
+def page_for(session: Session, arguments: argparse.Namespace) -> Page:
+    """What ``--limit`` says. Without it all, but on a terminal, where nobody reads a hundred thousand lines,
+    :data:`TERMINAL_ROWS`."""
+    if arguments.limit is not None or session.json or not session.stdout.isatty():
+        return Page(session, arguments.limit, None)
+    return Page(session, TERMINAL_ROWS + 1, TERMINAL_ROWS)
 
 
 def since_until(arguments: argparse.Namespace) -> tuple[str | None, str | None]:

@@ -32,7 +32,7 @@ AUTO: Literal["auto"] = "auto"
 LATER = ("siprec", "policy", "privacy", "retention")
 """Sections of the product that this version does not have: refused by name, so that nobody believes them."""
 
-TAGS = ("<auto>", "<list>")
+TAGS = ("<auto>", "<list>", "<number>")
 """What pydantic puts into an error's location for a union; never part of a key."""
 
 
@@ -95,6 +95,7 @@ AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Interface = Annotated[str, AfterValidator(_interface)]
 FrameBytes = Annotated[int, Field(ge=256, le=65536), AfterValidator(_frame_bytes)]
+Workers = Annotated[int, Field(ge=1, le=64)]
 RingMegabytes = Annotated[int, Field(ge=1, le=4096)]
 Dbov = Annotated[float, Field(ge=-127.0, le=0.0)]
 # Strict mode takes no list for a tuple; the elements stay strict.
@@ -102,7 +103,8 @@ Interfaces = Annotated[tuple[Interface, ...], Field(strict=False), AfterValidato
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    # The sections' validators are built once, inside that of the whole configuration.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -131,6 +133,14 @@ class CaptureConfig(_Section):
     ] = Field(
         default=AUTO, description="the interfaces to tap; `auto`: every one that is up, loopback included"
     )
+    workers: Annotated[
+        Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Workers, Tag("<number>")],
+        Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<number>"),
+    ] = Field(
+        default=1,
+        description="processes that share the media of all calls, a processor core each; `auto`: one fewer"
+        " than the host has cores; each has rings of its own",
+    )
     sip_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)] = Field(
         default=(5060,), description="UDP ports on which SIP is spoken"
     )
@@ -139,8 +149,9 @@ class CaptureConfig(_Section):
         default=16, description="MiB of kernel ring for signalling, an interface"
     )
     media_frame_bytes: FrameBytes = Field(
-        default=2048,
-        description="room for one media packet in the ring, headers included: a power of two, 256 to 65536",
+        default=512,
+        description="room for one media packet in the media ring, headers and 80 bytes of the kernel's"
+        " included: a power of two, 256 to 65536; longer ones go through the signalling ring",
     )
     signalling_frame_bytes: FrameBytes = Field(
         default=16384, description="room for one signalling packet in the ring: a power of two, 256 to 65536"

@@ -1,17 +1,18 @@
 """The `recorderd` command: the daemon, and what is done with its configuration."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recorderd import __version__
-from recorderd.config import Config, load_config
-from recorderd.errors import CaptureFileError
+from recorderd import __version__, libraries
+from recorderd.errors import CaptureFileError, RecorderError
 from recorderd.service.daemon import guarded, say, set_up_logging
 
 if TYPE_CHECKING:
+    from recorderd.config import Config
     from recorderd.service.archive import SpoolArchive
     from recorderd.service.engine import Engine
 
@@ -41,10 +42,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "files", nargs="+", type=Path, metavar="FILE", help="pcap or pcapng, also gzipped"
             )
+            command.add_argument(
+                "--stages", type=Path, metavar="OUT", help="write the CPU seconds of each stage, as JSON"
+            )
     return parser
 
 
-def _config(arguments: argparse.Namespace) -> Config:
+def _config(arguments: argparse.Namespace) -> "Config":
+    with libraries.loading():
+        from recorderd.config import load_config
+
     config = load_config(arguments.config)
     return config.with_spool(arguments.spool) if arguments.spool else config
 
@@ -57,9 +64,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _capture(arguments: argparse.Namespace) -> int:
-    from recorderd.service.capture import capture
+    with libraries.loading():
+        from recorderd.service.capture import capture
+    from recorderd.service.workers import supervise, worker_count
 
-    return capture(_config(arguments))
+    config = _config(arguments)
+    count = worker_count(config)
+    return supervise(config, count, _again(arguments)) if count > 1 else capture(config)
+
+
+def _again(arguments: argparse.Namespace) -> list[str]:
+    """The arguments with which another process reads the same configuration."""
+    spool = ["--spool", str(arguments.spool)] if arguments.spool else []
+    return [f"--config={arguments.config}", *spool]
 
 
 def _outbox(arguments: argparse.Namespace) -> int:
@@ -69,15 +86,19 @@ def _outbox(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from recorderd.service.engine import Engine
-    from recorderd.service.opening import engine_settings, open_archive
-    from recorderd.service.replay import replay
+    with libraries.loading():
+        from recorderd.service.engine import Engine
+        from recorderd.service.opening import engine_settings, open_archive
+        from recorderd.service.replay import replay
 
     config = _config(arguments)
     with open_archive(config) as archive:
         engine = Engine(archive, engine_settings(config))
         damaged = replay(arguments.files, engine)
+        archive.settle()
         say(f"recorderd: {_account(engine, archive, config)}")
+        if arguments.stages:
+            _write_stages(arguments.stages, engine)
         if archive.trouble is not None:
             raise archive.trouble
     for error in damaged:
@@ -88,11 +109,19 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _account(engine: "Engine", archive: "SpoolArchive", config: Config) -> str:
+def _write_stages(path: Path, engine: "Engine") -> None:
+    """What each stage of the way cost. Raises RecorderError where the file cannot be written."""
+    try:
+        path.write_text(json.dumps(engine.status().get("stages", {})) + "\n")
+    except OSError as error:
+        raise RecorderError(f"{path}: {error.strerror}") from error
+
+
+def _account(engine: "Engine", archive: "SpoolArchive", config: "Config") -> str:
     """What a replay came to, and what it did not understand."""
     seen, frames = engine.counters, engine.dissector.counters
     ports = ", ".join(map(str, config.capture.sip_ports))
-    account = [f"{seen['calls']} calls seen, {archive.sealed} recorded into {config.spool.path}"]
+    account = [f"{seen['calls']} calls seen, {archive.recordings_sealed} recorded into {config.spool.path}"]
     for count, what in (
         (seen["streams_unclaimed"], "RTP streams that no signalling explains"),
         (seen["sip_malformed"], "malformed SIP messages"),
@@ -108,6 +137,7 @@ def _account(engine: "Engine", archive: "SpoolArchive", config: Config) -> str:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
+    from recorderd.config import load_config
     from recorderd.service.opening import recipients_of
 
     recipients_of(load_config(arguments.config))
@@ -126,6 +156,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    libraries.prepare()
     parsed = _parser().parse_args(arguments)
     set_up_logging()
     return guarded(lambda: COMMANDS[parsed.command](parsed))

@@ -1,0 +1,56 @@
+"""What the commands load at their start: a short call of them costs little more than Python itself."""
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import configure
+from tests.spool_builder import make_desk
+
+# Little-endian pcap of Ethernet frames, without one.
+EMPTY = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+NEVER = {"av", "rich", "sqlite_utils", "asyncio", "webrtcvad", "pytest"}
+NUMERIC = {"numpy", "cryptography", "pydantic", "yaml"}
+
+
+def modules_of(program: str, *words: object) -> set[str]:
+    """The top-level modules that a command has loaded when it is through."""
+    code = (
+        f"import json, sys; from {program} import main\n"
+        "try: code = main()\n"
+        "except SystemExit as left: code = left.code\n"
+        "assert not code, code\n"
+        "print(json.dumps([name.partition('.')[0] for name in sys.modules]), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_a_replay_loads_only_what_it_takes(tmp_path):
+    capture = tmp_path / "empty.pcap"
+    capture.write_bytes(EMPTY)
+    loaded = modules_of("recorderd.service.cli", "replay", capture, "-c", configure(tmp_path))
+    assert "numpy" in loaded
+    assert not loaded & NEVER
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--number", "10"], ["calls"]])
+def test_lists_in_json_load_no_heavy_library(tmp_path, words):
+    desk = make_desk(tmp_path)
+    from recorderd.spool.index import Index
+
+    with Index.open(desk.spool) as index:
+        desk.enter(index, desk.record())
+    loaded = modules_of("recorderd.tools.cli", "--spool", desk.spool.path, "--json", *words)
+    assert "sqlite3" in loaded
+    assert not loaded & (NEVER | NUMERIC)
