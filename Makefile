@@ -15,7 +15,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 
 export PYTHON
 
-.PHONY: help setup run test lint format bench fuzz test-system install clean distclean
+.PHONY: help setup run test lint format bench bench-live fuzz test-system install clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' Makefile | expand -t 16
@@ -45,8 +45,11 @@ lint: setup ## ruff, mypy and the import rules
 format: setup ## put every file into ruff's form
 	$(PY) -m ruff format .
 
-bench: setup ## print call-seconds recorded per CPU-second
+bench: setup ## what recording captured calls costs, as JSON lines, and its plot in var/bench (BENCH="--scene g711-200")
 	@$(PY) -m tests.bench $(BENCH)
+
+bench-live: needs-recorder-bench $(MADE) ## the same of calls on a wire (root; LIVE="--calls 500 --seconds 20")
+	@$(PY) -m tests.bench.live $(LIVE)
 
 fuzz: setup ## the tests of the parsers alone, with 100 times their inputs
 	$(PY) -m pytest --fuzz -n 2

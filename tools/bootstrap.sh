@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a machine ready: installs what is missing, and nothing that is there.
 #
-#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, system (what each needs beyond the others), venv
+#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, bench, system (what each needs beyond the others), venv
 #
 # As root on Debian missing programs come from apt; otherwise they are named and the script stops.
 set -eu
@@ -44,6 +44,9 @@ needs_of() {
         need rsyslog program rsyslogd
         need strace program strace
         need systemd program systemd-analyze
+        ;;
+    bench)
+        need iproute2 program ip
         ;;
     system)
         need mmdebstrap program mmdebstrap

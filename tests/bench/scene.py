@@ -1,42 +1,56 @@
-"""The calls of the bench; made the same each time, so that the checker knows what the recorder was given."""
+"""The scenes of the bench: what calls are replayed. Read by its small parent process: no NumPy here."""
 
-import argparse
-import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Literal, get_args
-
-from tests.simulators.pbx import PbxSimulator
-from tests.simulators.scenes import mixed_calls
-from tests.simulators.signals import Speech
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, Literal, get_args
 
 Codec = Literal["pcmu", "pcma", "opus"]
 CODECS: tuple[Codec, ...] = get_args(Codec)
-_OPUS_VOICES = 4  # encoding is slow: the calls share a few voices, a caller's never a callee's
+
+_CAPTURED = (
+    100 * 232
+)  # bytes of a G.711 call in the capture file a second: 100 packets of 214 and their heads
+_RECORDED = 17_600
 
 
-def bench_calls(calls: int, seconds: float, codec: Codec) -> PbxSimulator:
-    """The simulator with all calls staged, not yet written."""
-    simulator = PbxSimulator(seed=2026)
-    for number, script in enumerate(mixed_calls(calls, seed=7, talk_s=seconds, codec=codec)):
-        if codec == "opus":
-            voice = number % _OPUS_VOICES
-            script = replace(script, caller_signal=Speech(1 + voice), callee_signal=Speech(101 + voice))
-        simulator.add(script)
-    return simulator
+@dataclass(frozen=True)
+class Scene:
+    """Calls of one kind. ``seconds`` is the talk time of each; ``impaired`` the share of their packets that
+    the network loses, doubles or delivers late.
+    """
+
+    name: str
+    calls: int = 200
+    seconds: float = 60.0
+    codec: Codec = "pcmu"
+    impaired: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """What the capture and one spool take, at most."""
+        return round(self.calls * self.seconds * (_CAPTURED + _RECORDED) * 1.1) + 50_000_000
+
+    def with_calls(self, calls: int) -> "Scene":
+        """As many calls of the same kind."""
+        return Scene(self.name, calls, self.seconds, self.codec, self.impaired)
+
+    def to_json(self) -> str:
+        """The argument for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Scene":
+        """What :meth:`to_json` wrote."""
+        return cls(**json.loads(text))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the capture file."""
-    parser = argparse.ArgumentParser(prog="tests.bench.scene")
-    parser.add_argument("calls", type=int)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("codec", choices=CODECS)
-    parser.add_argument("path", type=Path)
-    parsed = parser.parse_args(arguments)
-    bench_calls(parsed.calls, parsed.seconds, parsed.codec).write(parsed.path)
-    return 0
+#: What `make bench` measures, by the names that it is asked for.
+SCENES: Final = {
+    "g711-200": Scene("g711"),
+    "g711-1000": Scene("g711", calls=1000),
+    "opus-200": Scene("opus", codec="opus"),
+    "impaired-200": Scene("g711-impaired", impaired=0.05),
+}
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+#: Numbers of calls at which the plot shows what one costs.
+PLOTTED: Final = (50, 100, 200, 500, 1000)

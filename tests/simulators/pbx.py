@@ -27,7 +27,7 @@ from tests.simulators.stream import Clocking, Stream, impair, packets_of, sent_r
 from tests.simulators.truth import CallTruth, TrackTruth
 
 EPOCH_NS = 1_790_000_000 * SECOND  #: when simulated time starts, unless told otherwise
-_SLICE = 100_000  # frames built and written at a time; bounds the memory
+_SLICE = 300_000  # frames built and written at a time; bounds the memory
 _MTU_WITHOUT_FRAGMENTS = 65_000
 _DOUBLE_AFTER_NS = 30_000
 
