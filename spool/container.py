@@ -142,10 +142,12 @@ def unpack_media(plaintext: bytes) -> Media:
     return Media(base, rows, payload)
 
 
+_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def json_plaintext(value: dict[str, Any]) -> bytes:
     """The plaintext of an event or end record. Raises ValueError for what JSON cannot hold (NaN among it)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
+    return _TO_JSON(value).encode("utf-8")
 
 
 def parse_json(plaintext: bytes) -> dict[str, Any]:

@@ -97,8 +97,9 @@ def record_by(
             host="test",
             thresholds=Thresholds(),
         )
-        engine = Engine(archive, settings or EngineSettings())
-        feed(engine)
+        with archive:
+            engine = Engine(archive, settings or EngineSettings())
+            feed(engine)
         assert archive.trouble is None
     return Recorded(spool, load_identities([key]), engine)
 

@@ -4,9 +4,12 @@ import random
 
 import pytest
 
-from recorderd.capture.bpf import SNAPLEN, Instruction, media_filter, signalling_filter
+from recorderd.capture.bpf import SNAPLEN, Share, media_filter, signalling_filter
 from recorderd.wire.dissect import OUTCOMES, Dissector
+from recorderd.wire.endpoint import Endpoint, packed_host
+from recorderd.wire.flow_hash import share_of
 from recorderd.wire.frames import LinkType
+from tests.bpf_machine import run
 from tests.capture_builder import (
     as_frames,
     authentication,
@@ -27,45 +30,6 @@ V6 = ("2001:db8::1:2", "fe80::9")
 PORTS = frozenset({5060, 5080})
 SIP = b"OPTIONS sip:a@b SIP/2.0\r\n\r\n"
 LINKS = (LinkType.ETHERNET, LinkType.RAW)
-
-
-def run(program: tuple[Instruction, ...], packet: bytes) -> int:
-    """What a classic BPF program returns for a packet (the kernel's Documentation/networking/filter.rst)."""
-    a = x = at = 0
-    for _ in range(len(program)):
-        code, if_true, if_false, operand = program[at]
-        at += 1
-        if code in (0x28, 0x30, 0x48, 0x50):  # ldh, ldb; absolute, indexed
-            place = operand + (x if code & 0x40 else 0)
-            size = 2 if code & 0x18 == 0x08 else 1
-            if place + size > len(packet):
-                return 0
-            a = int.from_bytes(packet[place : place + size], "big")
-        elif code == 0x01:
-            x = operand
-        elif code == 0x54:
-            a &= operand
-        elif code == 0x64:
-            a = a << operand & 0xFFFFFFFF
-        elif code == 0x04:
-            a = a + operand & 0xFFFFFFFF
-        elif code == 0x0C:
-            a = a + x & 0xFFFFFFFF
-        elif code == 0x07:
-            x = a
-        elif code == 0x87:
-            a = x
-        elif code == 0x05:
-            at += operand
-        elif code == 0x15:
-            at += if_true if a == operand else if_false
-        elif code == 0x45:
-            at += if_true if a & operand else if_false
-        elif code == 0x06:
-            return operand
-        else:
-            raise AssertionError(f"instruction {code:#x} is not one that the filters use")
-    raise AssertionError("the program does not end")
 
 
 def verdict(packet: bytes, link: LinkType = LinkType.ETHERNET) -> str:
@@ -193,3 +157,71 @@ def test_many_ports() -> None:
 def test_no_ports() -> None:
     program = signalling_filter(())
     assert run(program, framed(datagram(V4[0], 5060, V4[1], 5060, SIP), LinkType.ETHERNET)) == 0
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+@pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])
+@pytest.mark.parametrize("port", [4000, 5060])
+def test_long_media_is_let_through_to_the_ring_with_long_frames(
+    hosts: tuple[str, str], link: LinkType, port: int
+) -> None:
+    short = framed(datagram(hosts[0], port, hosts[1], 6000, rtp(1, 160, 9, bytes(160))), link)
+    for extra in (0, 1, 2, 1000):
+        packet = framed(datagram(hosts[0], port, hosts[1], 6000, rtp(1, 160, 9, bytes(160 + extra))), link)
+        media = run(media_filter(link, len(short)), packet)
+        signalling = run(signalling_filter(PORTS, link, len(short)), packet)
+        assert (media, signalling) == ((0, SNAPLEN) if extra else (SNAPLEN, 0))
+
+
+def random_end(rng: random.Random, version: int) -> Endpoint:
+    """Any address and port; now and then one of those that PBXs have."""
+    port = rng.choice([rng.randrange(1, 65536), 10_000 + 2 * rng.randrange(100)])
+    if version == 4:
+        return Endpoint(packed_host(rng.randbytes(4)), port)
+    return Endpoint(
+        packed_host(rng.choice([b"\xfd" + rng.randbytes(15), b"\xfe\x80" + bytes(13) + b"\1"])), port
+    )
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_each_flow_is_of_the_share_that_is_computed_from_its_ends(version: int, link: LinkType) -> None:
+    """In either direction, to one ring only: that of the media, or of what is too long for it."""
+    rng = random.Random(version)
+    seen = set()
+    for _ in range(100):
+        one, other = random_end(rng, version), random_end(rng, version)
+        for count in (2, 3, 7):
+            number = share_of(one, other, count)
+            assert number == share_of(other, one, count)
+            seen.add((count, number))
+            for size, ring in ((160, media_filter), (700, signalling_filter)):
+                packet = framed(datagram(*one, *other, rtp(payload=bytes(size))), link)
+                back = framed(datagram(*other, *one, rtp(payload=bytes(size))), link)
+                for share in range(count):
+                    filters = {
+                        media_filter: media_filter(link, 400, Share(share, count)),
+                        signalling_filter: signalling_filter(PORTS, link, 400, Share(share, count)),
+                    }
+                    for kind, program in filters.items():
+                        mine = kind is ring and share == number
+                        assert run(program, packet) == run(program, back) == (SNAPLEN if mine else 0)
+    assert seen == {(count, number) for count in (2, 3, 7) for number in range(count)}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("addresses", [V4, V6])
+def test_signalling_comes_to_every_share(name: str, addresses: tuple[str, str]) -> None:
+    payload, port, kind = BODIES[name]
+    packet = framed(datagram(addresses[0], port, addresses[1], port, payload), LinkType.ETHERNET)
+    for share in (Share(0, 2), Share(1, 2)):
+        admitted = run(signalling_filter(PORTS, share=share), packet)
+        assert bool(admitted) == (kind == "signalling")
+
+
+def test_an_address_in_its_ipv6_form_is_the_same() -> None:
+    """A dual-stack socket's packets and the description that announced them must meet."""
+    packet = framed(datagram("::ffff:10.0.0.1", 4000, "::ffff:10.0.0.2", 6000, rtp()), LinkType.ETHERNET)
+    number = share_of(Endpoint("10.0.0.1", 4000), Endpoint("10.0.0.2", 6000), 5)
+    admitted = [bool(run(media_filter(share=Share(share, 5)), packet)) for share in range(5)]
+    assert admitted == [share == number for share in range(5)]

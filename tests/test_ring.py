@@ -1,5 +1,6 @@
 """The ring on real interfaces: it delivers what tcpdump sees, whatever the traffic and the ring's size."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recorderd.capture.bpf import Share
 from recorderd.capture.files import open_capture
 from recorderd.capture.packet_socket import Condition
-from recorderd.capture.ring import Ring, RingSize, largest_possible, ring_sizes
+from recorderd.capture.ring import HEADROOM, Ring, RingSize, largest_possible, ring_sizes
 from recorderd.errors import CaptureError
 from recorderd.wire.dissect import Dissected, Dissector
+from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.flow_hash import share_of
 from recorderd.wire.frames import Frames, LinkType
 from tests.capture_builder import datagram, fragments, framed, hop_by_hop, ipv6, rtp, udp
 from tests.network_namespaces import Namespace, Pair, Tcpdump, privileged, ready
@@ -426,3 +430,94 @@ def test_no_memory_at_all_and_other_errors() -> None:
     assert largest_possible(ring_sizes(1, 2048), short) is None
     with pytest.raises(OSError, match="invalid"):
         largest_possible(ring_sizes(1, 2048), wrong)
+
+
+@live
+def test_long_media_takes_the_ring_with_the_long_frames(pair: Pair) -> None:
+    """What fits the short frames by the filter fits them whole; what is longer is whole in the other ring."""
+    frame = 512
+    options = {"frame_bytes": frame, "media_bytes": frame - HEADROOM}
+    with (
+        open_ring(pair.here, "tap0", **options) as media_ring,
+        open_ring(pair.here, "tap0", "signalling", **{**options, "frame_bytes": 4096}) as signalling_ring,
+    ):
+        far = pair.there.udp("10.77.0.2", 4000)
+        longest = frame - HEADROOM - 54
+        sizes = [160, longest, longest + 1, 1400]
+        for n, size in enumerate(sizes):
+            far.sendto(rtp(n, payload=bytes([n]) * size), ("10.77.0.1", 6000))
+        far.close()
+        short, _ = dissect(collect(media_ring, 2))
+        long, _ = dissect(collect(signalling_ring, 2))
+    assert [packet[6] for packet in short] == [bytes([n]) * sizes[n] for n in (0, 1)]
+    assert [packet[6] for packet in long] == [bytes([n]) * sizes[n] for n in (2, 3)]
+
+
+def arrived(ring: Ring, count: int) -> None:
+    """Wait until so many packets passed the filter."""
+    for _ in range(100_000):
+        if ring.statistics()[0] >= count:
+            return
+    raise AssertionError(f"{ring.statistics()} of {count} packets")
+
+
+@live
+def test_how_full_it_is(pair: Pair) -> None:
+    with open_ring(pair.here, "tap0", ring_mb=0.25, frame_bytes=256) as ring:
+        assert ring.size.frames == 1024
+        assert ring.fill() == 0.0
+        send_numbered(pair, 0, 512)
+        arrived(ring, 512)
+        assert abs(ring.fill() - 0.5) <= 1 / 16
+        collect(ring, 512)
+        assert ring.fill() == 0.0
+        send_numbered(pair, 0, 1100)
+        arrived(ring, 512 + 1100)
+        assert ring.fill() == 1.0
+
+
+@live
+@HOSTS
+def test_rings_share_the_flows_as_their_ends_tell(pair: Pair, hosts: tuple[str, str]) -> None:
+    """Each flow to one of three rings in both directions, the one that is computed; signalling to all, and
+    the same packet at the same time in each.
+    """
+    there, here = hosts
+    flows = [(Endpoint(there, 4000 + 2 * n), Endpoint(here, 10_000 + 2 * n)) for n in range(60)]
+    both = [*flows, *((receiver, sender) for sender, receiver in flows)]
+    frames = [
+        framed(
+            datagram(*source, *destination, rtp(n, 160, n + 1, bytes(700 if n % 5 == 0 else 160))),
+            LinkType.ETHERNET,
+        )
+        for n, (source, destination) in enumerate(both)
+    ]
+    sip = framed(datagram(there, 5060, here, 5060, SIP), LinkType.ETHERNET)
+    wanted = [share_of(*flow, 3) for flow in both]
+    with contextlib.ExitStack() as stack:
+        pairs = [
+            [
+                stack.enter_context(
+                    open_ring(pair.here, "tap0", kind, frame_bytes=2048, media_bytes=432, share=Share(n, 3))  # type: ignore[arg-type]
+                )
+                for kind in ("media", "signalling")
+            ]
+            for n in range(3)
+        ]
+        wire = pair.there.wire("far0")
+        for frame in [*frames, sip]:
+            wire.send(frame)
+        wire.close()
+        times = set()
+        for number, (media_ring, signalling_ring) in enumerate(pairs):
+            short = [n for n, share in enumerate(wanted) if share == number and n % 5]
+            long = [n for n, share in enumerate(wanted) if share == number and n % 5 == 0]
+            media, _ = dissect(collect(media_ring, len(short)))
+            assert [packet[3] - 1 for packet in media] == short  # type: ignore[operator]
+            batches = collect(signalling_ring, len(long) + 1)
+            media, signalling = dissect(batches)
+            assert [packet[3] - 1 for packet in media] == long  # type: ignore[operator]
+            assert len(signalling) == 1
+            times.add(int(batches[-1].time_ns[-1]))
+        assert len(times) == 1
+    assert set(wanted) == {0, 1, 2}

@@ -16,6 +16,7 @@ from recorderd.alerts.syslog import Syslog
 from recorderd.errors import ChecksFailed, ConfigError, RecorderError
 from recorderd.service.control import ask
 from recorderd.service.opening import recipients_of
+from recorderd.service.overload import Level
 from recorderd.service.tap import interfaces
 from recorderd.spool.layout import Spool
 from recorderd.spool.sync import open_remotes
@@ -179,6 +180,8 @@ def _daemon(socket: Path) -> list[Check]:
         hint = "systemctl status recorderd-capture, or start `recorderd run`"
         return [Check("daemon", WARNING, f"not running (nobody answers at {socket})", hint)]
     checks = [Check("daemon", OK, f"running; {status['calls']} calls, {status['recording']} recording")]
+    if "workers" in status:
+        checks.append(_workers(status))
     drops = sum(ring["drops"] for ring in status["rings"])
     packets = sum(ring["packets"] for ring in status["rings"])
     state = WARNING if drops else OK
@@ -186,8 +189,39 @@ def _daemon(socket: Path) -> list[Check]:
         Check(
             "capture",
             state,
-            f"{packets} packets, {drops} dropped by the kernel",
+            f"{packets} packets, {drops} dropped by the kernel;"
+            f" the ring was {status['ring_fullest']:.0%} full at most",
             "raise capture.media_ring_mb",
         )
     )
-    return checks
+    return [*checks, _load(status), _memory(status["memory"])]
+
+
+def _load(status: dict[str, Any]) -> Check:
+    """Whether anything was left out for lack of time."""
+    level, counters = status["level"], status["counters"]
+    refused, given_up = counters.get("calls_refused", 0), counters.get("calls_given_up", 0)
+    detail = "everything is recorded and measured"
+    if level != Level.NONE.name.lower():
+        detail = Level[level.upper()].told
+    if refused or given_up:
+        detail += f"; so far {refused} calls not recorded, {given_up} given up"
+    hint = "the host cannot carry so many calls: see capture.workers, or give it more processors"
+    return Check("load", OK if level == "none" and not (refused or given_up) else WARNING, detail, hint)
+
+
+def _memory(memory: dict[str, float]) -> Check:
+    detail = f"{memory['own_mb']:.0f} MB of its own, {memory['mapped_mb']:.0f} MB mapped (rings, libraries)"
+    if "page_cache_mb" in memory:
+        detail += f"; page cache of the unit {memory['page_cache_mb']:.0f} MB, the kernel's to give back"
+    return Check("memory", OK, detail)
+
+
+def _workers(status: dict[str, Any]) -> Check:
+    workers = status["workers"]
+    running = [worker for worker in workers if worker["state"] == "running"]
+    calls = ", ".join(f"worker {w['number']} records {w['recording']}" for w in running)
+    again = f"; {status['restarts']} restarts" if status["restarts"] else ""
+    detail = f"{len(running)} of {len(workers)} running: {calls}{again}"
+    all_well = len(running) == len(workers) and not status["restarts"]
+    return Check("workers", OK if all_well else WARNING, detail, "journalctl -u recorderd-capture")

@@ -4,7 +4,8 @@ After each message what is expected is worked out anew and compared with what wa
 repetition, a message out of order and a second hop with the same addresses tell nothing twice.
 """
 
-from dataclasses import replace
+from dataclasses import fields
+from operator import attrgetter
 
 from recorderd.calls.call import MAX_HOLDS, Call, Hold
 from recorderd.calls.events import (
@@ -25,28 +26,34 @@ _MAX_EXPECTATIONS = 64
 class Agreement:
     """The session descriptions of one call; what they mean goes into `call`."""
 
-    __slots__ = ("_call", "_legs", "_senders")
+    __slots__ = ("_call", "_legs", "_senders", "_settled")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._legs: dict[int, Negotiation] = {}
         self._senders: frozenset[Side] = frozenset()
+        self._settled: tuple[str | None] | None = None
+        """The winner that all was settled for; None where something was said since."""
 
     def request(self, message: SipMessage, leg: int, side: Side, fork: str, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side`."""
         lines = self._lines(message)
         if lines is not None:
+            self._settled = None
             self._leg(leg).request(side, fork, message.cseq, lines, in_dialog=in_dialog)
 
     def response(self, message: SipMessage, leg: int, requester: Side, fork: str) -> None:
         """A response to one of them."""
         lines = self._lines(message) if message.status < 300 else None
+        if lines is not None or message.status >= 200:
+            self._settled = None
         self._leg(leg).response(requester, fork, message.cseq, message.status, lines)
 
     def acknowledged(self, message: SipMessage, leg: int, side: Side, fork: str) -> None:
         """An ACK of `side`."""
         lines = self._lines(message)
         if lines is not None:
+            self._settled = None
             self._leg(leg).acknowledged(side, fork, message.cseq, lines)
 
     def settle(self, winner: str | None, now: int) -> list[CallEvent]:
@@ -56,6 +63,9 @@ class Agreement:
             winner: the tag of the callee that answered, None before the answer.
             now: ns since the epoch.
         """
+        if self._settled == (winner,):
+            return []
+        self._settled = (winner,)
         events = self._expect(winner, now)
         if winner is not None:
             self._judge(winner)
@@ -165,4 +175,7 @@ def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) ->
 
 def _same(known: MediaExpected, new: MediaExpected) -> bool:
     """Whether two events differ in nothing but their time."""
-    return known == replace(new, now=known.now)
+    return _but_time(known) == _but_time(new)
+
+
+_but_time = attrgetter(*(field.name for field in fields(MediaExpected) if field.name != "now"))

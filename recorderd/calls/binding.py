@@ -140,18 +140,14 @@ class Expectations:
         ``only_signalled`` is for a stream that belonged to another call: its source must have been announced.
         None where nobody announced either end of it.
         """
-        receivers, senders = self._announced(destination, since), self._announced(source, since)
-        if not receivers:
-            if not senders:
-                return None
-            call, speaker = senders[0].call, senders[0].side
+        found = self._announcer(source, destination, since)
+        if found is None:
+            return None
+        call, speaker, at_source, at_destination = found
+        if not at_destination:
             return self._binding(call, speaker, Standing.SIGNALLED)
-        # A call that announced both ends comes before one that announced this address later.
-        from_both = {(known.call, known.side) for known in senders}
-        receiver = next((r for r in receivers if (r.call, other(r.side)) in from_both), receivers[0])
-        call, speaker = receiver.call, other(receiver.side)
         standing = Standing.STRANGER
-        if (call, speaker) in from_both:
+        if at_source:
             standing = Standing.SIGNALLED
         elif self._knows(call, source.host):
             standing = Standing.KNOWN_HOST
@@ -165,6 +161,24 @@ class Expectations:
             return Held.WAITING
         places[speaker, destination] = _Place(source, standing, now)
         return self._binding(call, speaker, standing)
+
+    def whose(self, source: Endpoint, destination: Endpoint, since: int) -> str | None:
+        """The call that announced an end of a stream, or both, whether or not the stream is taken for it."""
+        found = self._announcer(source, destination, since)
+        return found[0] if found else None
+
+    def _announcer(
+        self, source: Endpoint, destination: Endpoint, since: int
+    ) -> tuple[str, Side, bool, bool] | None:
+        """Which call announced an end, who speaks, and whether the source and the destination are its own."""
+        receivers, senders = self._announced(destination, since), self._announced(source, since)
+        if not receivers:
+            return (senders[0].call, senders[0].side, True, False) if senders else None
+        # A call that announced both ends comes before one that announced this address later.
+        from_both = {(known.call, known.side) for known in senders}
+        receiver = next((r for r in receivers if (r.call, other(r.side)) in from_both), receivers[0])
+        call, speaker = receiver.call, other(receiver.side)
+        return call, speaker, (call, speaker) in from_both, True
 
     @staticmethod
     def _keeps(held: _Place, standing: Standing, now: int) -> bool:

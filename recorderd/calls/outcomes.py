@@ -13,6 +13,10 @@ OutcomeName = Literal["complete", "partial", "excluded", "unanswered", "missing"
 RESTARTED: Final = "recorder restarted"
 
 
+#: What kept calls from being recorded that were more than the host can carry.
+OVERLOADED: Final = "recorder overloaded"
+
+
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
     """What the recorder got of a call.
@@ -58,7 +62,9 @@ def outcome(call: Call, media: MediaFacts) -> Outcome:
     reasons = [*_losses(media), *(["joined in mid-call"] if call.joined else [])]
     expected = call.expected_speakers()
     if not any(media.tracks.values()):
-        return Outcome("missing", "; ".join([*reasons, _why_nothing(call, media)]))
+        # Nobody looked at the media of a call that was shed.
+        why = [] if media.failure == OVERLOADED else [_why_nothing(call, media)]
+        return Outcome("missing", "; ".join([*reasons, *why]))
     absent = [side for side in expected if not media.tracks.get(side)]
     reasons += [f"no media from {side}" for side in absent]
     if absent and _encrypted(call, media):

@@ -3,7 +3,8 @@
 Together they let through what the dissector can use and nothing twice: whatever a ring is not there for costs
 no copy. *Media* is every UDP datagram whose payload begins like RTP or RTCP (version 2). *Signalling* is
 every other datagram of a SIP port, and all that has to be looked at more closely than a filter can:
-fragments, of which only the first has ports, and IPv6 packets with extension headers.
+fragments, of which only the first has ports, and IPv6 packets with extension headers. Its frames have room
+for anything, so it also takes the media that is too long for the frames of the other.
 
 A load beyond the end of the packet ends a program with 0, "drop" (the kernel's
 Documentation/networking/filter.rst).
@@ -12,6 +13,7 @@ Documentation/networking/filter.rst).
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from recorderd.wire.flow_hash import LAST_FACTOR, LAST_SHIFT, MAPPED, MIX_FACTOR, MIX_SHIFT, PORT_FACTOR
 from recorderd.wire.frames import LinkType
 from recorderd.wire.link import IPV4, IPV6, VLAN_TAGS
 
@@ -20,13 +22,27 @@ UDP = 17
 EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop, routing, fragment, destination options
 
 # Instructions by their assembler names: A is the accumulator, X the index register.
+LOAD_LENGTH, JUMP_GREATER = 0x80, 0x25  # ld len, jgt
 LOAD_HALF, LOAD_BYTE = 0x28, 0x30  # ldh [k], ldb [k]
 LOAD_HALF_X, LOAD_BYTE_X = 0x48, 0x50  # ldh [x + k], ldb [x + k]
 SET_X = 0x01  # ldx #k
 AND, SHIFT_LEFT, ADD, ADD_X = 0x54, 0x64, 0x04, 0x0C
 X_IS_A, A_IS_X = 0x07, 0x87  # tax, txa
 JUMP, JUMP_EQUAL, JUMP_ANY_BIT = 0x05, 0x15, 0x45  # ja, jeq, jset
+LOAD_WORD_X, STORE, FETCH, FETCH_X = 0x40, 0x02, 0x60, 0x61  # ld [x + k], st M[k], ld M[k], ldx M[k]
+MULTIPLY, MODULO, SHIFT_RIGHT, XOR, XOR_X = 0x24, 0x94, 0x74, 0xA4, 0xAC
 RETURN = 0x06
+
+# What the scratch memory holds on the way to a flow's share.
+SOURCE, DESTINATION, WORD, HALF = 0, 1, 2, 3
+
+
+class Share(NamedTuple):
+    """One of several equal parts of the media, by :func:`recorderd.wire.flow_hash.flow_hash`."""
+
+    number: int
+    """From 0."""
+    of: int
 
 
 class Instruction(NamedTuple):
@@ -74,52 +90,75 @@ class _Assembler:
         return tuple(made)
 
 
-def media_filter(link: LinkType = LinkType.ETHERNET) -> tuple[Instruction, ...]:
-    """Unfragmented UDP whose payload begins with version 2, on IPv4 or on IPv6 without extension headers."""
+def media_filter(
+    link: LinkType = LinkType.ETHERNET, longest: int | None = None, share: Share | None = None
+) -> tuple[Instruction, ...]:
+    """Unfragmented UDP whose payload begins with version 2, on IPv4 or on IPv6 without extension headers.
+
+    None that is longer than ``longest`` bytes, link header included; of a ``share``, its flows alone.
+    """
     program = _Assembler()
     _find_ip(program, link)
     program.label("ipv4")
     program.do(LOAD_HALF_X, 6)
     program.when(JUMP_ANY_BIT, 0x3FFF, "drop")
-    _to_udp4(program)
+    _to_udp4(program, share)
     program.go("udp")
     program.label("ipv6")
     program.do(LOAD_BYTE_X, 6)
     program.unless(JUMP_EQUAL, UDP, "drop")
-    _to_udp6(program)
+    _to_udp6(program, share)
     program.label("udp")
     _payload_is_version2(program)
-    program.when(JUMP_EQUAL, 0x80, "accept")
+    program.unless(JUMP_EQUAL, 0x80, "drop")
+    if longest is not None:
+        program.do(LOAD_LENGTH)
+        program.when(JUMP_GREATER, longest, "drop")
+    if share is not None:
+        _is_of_share(program, share)
+    program.go("accept")
     return _ends(program)
 
 
 def signalling_filter(
-    sip_ports: Iterable[int], link: LinkType = LinkType.ETHERNET
+    sip_ports: Iterable[int],
+    link: LinkType = LinkType.ETHERNET,
+    longest: int | None = None,
+    share: Share | None = None,
 ) -> tuple[Instruction, ...]:
-    """UDP of one of the ports whose payload does not begin with version 2; fragments; IPv6 extensions."""
+    """UDP of one of the ports whose payload does not begin with version 2; fragments; IPv6 extensions.
+
+    And media that is too long for :func:`media_filter`, by the same ``longest`` and ``share``.
+    """
     ports = sorted(set(sip_ports))
     program = _Assembler()
     _find_ip(program, link)
     program.label("ipv4")
     program.do(LOAD_HALF_X, 6)
     program.when(JUMP_ANY_BIT, 0x3FFF, "accept")
-    _to_udp4(program)
+    _to_udp4(program, share)
     program.go("udp")
     program.label("ipv6")
     program.do(LOAD_BYTE_X, 6)
     for extension in EXTENSIONS:
         program.when(JUMP_EQUAL, extension, "accept")
     program.unless(JUMP_EQUAL, UDP, "drop")
-    _to_udp6(program)
+    _to_udp6(program, share)
     program.label("udp")
+    _payload_is_version2(program)
+    program.when(JUMP_EQUAL, 0x80, "version 2")
     for place in (0, 2):
         program.do(LOAD_HALF_X, place)
         for port in ports:
-            program.when(JUMP_EQUAL, port, "sip")
+            program.when(JUMP_EQUAL, port, "accept")
     program.go("drop")
-    program.label("sip")
-    _payload_is_version2(program)
-    program.unless(JUMP_EQUAL, 0x80, "accept")
+    program.label("version 2")
+    if longest is not None:
+        program.do(LOAD_LENGTH)
+        program.unless(JUMP_GREATER, longest, "drop")
+        if share is not None:
+            _is_of_share(program, share)
+        program.go("accept")
     return _ends(program)
 
 
@@ -144,10 +183,14 @@ def _find_ip(program: _Assembler, link: LinkType) -> None:
         program.go("drop")
 
 
-def _to_udp4(program: _Assembler) -> None:
-    """X goes from the IPv4 header to the UDP header, past the options."""
+def _to_udp4(program: _Assembler, share: Share | None) -> None:
+    """X goes from the IPv4 header to the UDP header, past the options; of a share, the addresses are kept."""
     program.do(LOAD_BYTE_X, 9)
     program.unless(JUMP_EQUAL, UDP, "drop")
+    if share is not None:
+        for place, address in ((12, SOURCE), (16, DESTINATION)):
+            program.do(LOAD_WORD_X, place)
+            program.do(STORE, address)
     program.do(LOAD_BYTE_X, 0)
     program.do(AND, 15)
     program.do(SHIFT_LEFT, 2)
@@ -155,11 +198,57 @@ def _to_udp4(program: _Assembler) -> None:
     program.do(X_IS_A)
 
 
-def _to_udp6(program: _Assembler) -> None:
-    """X goes from the IPv6 header to the UDP header right behind it."""
+def _to_udp6(program: _Assembler, share: Share | None) -> None:
+    """X goes from the IPv6 header to the UDP header right behind it; of a share, the addresses are kept."""
     program.do(A_IS_X)
     program.do(ADD, 40)
-    program.do(X_IS_A)
+    if share is None:
+        program.do(X_IS_A)
+        return
+    program.do(STORE, HALF)
+    for place, address in ((8, SOURCE), (24, DESTINATION)):
+        _fold_address(program, place, address)
+    program.do(FETCH_X, HALF)
+
+
+def _fold_address(program: _Assembler, place: int, address: int) -> None:
+    """The four words of an IPv6 address as one. X stays: it is what the words are found by."""
+    program.do(A_IS_X)
+    program.do(STORE, WORD)
+    program.do(LOAD_WORD_X, place)
+    program.do(XOR, MAPPED)
+    program.do(STORE, address)
+    for part in (4, 8, 12):
+        program.do(FETCH_X, WORD)
+        program.do(LOAD_WORD_X, place + part)
+        program.do(FETCH_X, address)
+        program.do(XOR_X)
+        program.do(STORE, address)
+    program.do(FETCH_X, WORD)
+
+
+def _is_of_share(program: _Assembler, share: Share) -> None:
+    """Drop what is of another share. X is the UDP header's place, and is not kept."""
+    program.do(LOAD_HALF_X, 0)
+    program.do(STORE, WORD)
+    program.do(LOAD_HALF_X, 2)
+    program.do(STORE, HALF)
+    for port, address in ((WORD, SOURCE), (HALF, DESTINATION)):
+        program.do(FETCH, port)
+        program.do(MULTIPLY, PORT_FACTOR)
+        program.do(FETCH_X, address)
+        program.do(XOR_X)
+        program.do(MULTIPLY, MIX_FACTOR)
+        program.do(X_IS_A)
+        program.do(SHIFT_RIGHT, MIX_SHIFT)
+        program.do(XOR_X)
+        program.do(STORE, address)
+    program.do(FETCH_X, SOURCE)
+    program.do(ADD_X)
+    program.do(MULTIPLY, LAST_FACTOR)
+    program.do(SHIFT_RIGHT, LAST_SHIFT)
+    program.do(MODULO, share.of)
+    program.unless(JUMP_EQUAL, share.number, "drop")
 
 
 def _payload_is_version2(program: _Assembler) -> None:

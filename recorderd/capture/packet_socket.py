@@ -15,7 +15,7 @@ from recorderd.wire.frames import LinkType
 # linux/if_packet.h, linux/sockios.h, linux/if_arp.h, linux/if.h, asm/socket.h, linux/if_ether.h
 SOL_PACKET = 263
 PACKET_IGNORE_OUTGOING = 23
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
 SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX = 0x8910, 0x8913, 0x8927, 0x8933
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 IFF_UP = 1
@@ -82,6 +82,10 @@ class PacketSocket:
     def set_option(self, option: int, value: bytes | int) -> None:
         """Set an option of level SOL_PACKET."""
         self._socket.setsockopt(SOL_PACKET, option, value)
+
+    def stamp_on_arrival(self) -> None:
+        """Have the kernel stamp each packet once, as it comes in, and not for each socket by itself."""
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def option(self, option: int, length: int) -> bytes:
         """An option of level SOL_PACKET."""

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from recorderd.capture.bpf import media_filter, signalling_filter
+from recorderd.capture.bpf import Share, media_filter, signalling_filter
 from recorderd.capture.packet_socket import Condition, PacketSocket
 from recorderd.errors import CaptureError
 from recorderd.wire.columns import column
@@ -25,6 +25,7 @@ STATUS_USER = 1
 BLOCK_BYTES = 1 << 18
 MIN_FRAME_BYTES = 256
 HEADER_BYTES = 24  # of struct tpacket2_hdr, as far as we need it
+PROBES = 32
 HEADROOM = 80  # what the kernel puts before a frame, at most
 
 
@@ -84,6 +85,8 @@ class Ring:
         sip_ports: Iterable[int],
         frame_bytes: int = 2048,
         ring_mb: float = 32,
+        media_bytes: int | None = None,
+        share: Share | None = None,
     ) -> None:
         """Open the ring and let packets arrive.
 
@@ -93,6 +96,10 @@ class Ring:
             sip_ports: UDP ports of SIP.
             frame_bytes: room for a packet, with 80 bytes of the kernel's. Longer packets are truncated.
             ring_mb: size of the ring in MiB.
+            media_bytes: the longest packet that comes into the media ring; what is longer comes into that of
+                the signalling. None: all media comes into its ring.
+            share: the part of the media that comes, where others take the rest; signalling comes to all. A
+                packet then has the same time in all their rings.
 
         Raises:
             CaptureError: no such interface, no privilege, or no memory.
@@ -100,11 +107,17 @@ class Ring:
         ports = frozenset(sip_ports)
         self._socket = PacketSocket(
             interface,
-            lambda link: media_filter(link) if kind == "media" else signalling_filter(ports, link),
+            lambda link: (
+                media_filter(link, media_bytes, share)
+                if kind == "media"
+                else signalling_filter(ports, link, media_bytes, share)
+            ),
         )
         self.interface, self.link = interface, self._socket.link
         try:
             self._socket.set_option(PACKET_VERSION, TPACKET_V2)
+            if share is not None:
+                self._socket.stamp_on_arrival()
             size = largest_possible(ring_sizes(ring_mb, frame_bytes), self._allocate)
             if size is None:
                 raise CaptureError(f"{interface}: no memory for a ring of {BLOCK_BYTES >> 10} KiB")
@@ -158,7 +171,8 @@ class Ring:
         start = column(header, 12, "=u2")
         time_ns = column(header, 16, "=u4").astype(np.int64) * 1_000_000_000 + column(header, 20, "=u4")
         data = np.empty((count, int(caplen.max())), np.uint8)
-        for place in np.unique(start).tolist():
+        first = int(start[0])
+        for place in [first] if (start == first).all() else np.unique(start).tolist():
             here = start == place
             width = min(data.shape[1], self.size.frame_bytes - place)
             if here.all():
@@ -168,6 +182,13 @@ class Ring:
         self._status[self._head : self._head + count] = 0
         self._head = (self._head + count) % self.size.frames
         return Frames(self.link, time_ns, data, caplen, wirelen)
+
+    def fill(self) -> float:
+        """How full the ring is, 0 to 1, to a thirty-second of it: what is ours to read is one run."""
+        step = max(1, self.size.frames // PROBES)
+        at = (self._head + step * np.arange(1, PROBES)) % self.size.frames
+        ready = (self._status[at] & STATUS_USER) != 0
+        return 1.0 if ready.all() else (int(np.argmin(ready)) + 1) / PROBES if ready[0] else 0.0
 
     def statistics(self) -> tuple[int, int]:
         """Packets that passed the filter since the ring was opened, and how many of them found no room."""

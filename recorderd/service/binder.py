@@ -29,6 +29,12 @@ class Origin:
     """It belonged to a call."""
     looked_at: bool = False
     """Its hosts were asked whose it is."""
+    handed: bool = False
+    """Another worker handed it over."""
+
+
+Leaves = Callable[[int, Origin, str], bool]
+"""Whether a stream (its row and origin) that belongs to a call is left to others, or not bound yet."""
 
 
 class Binder:
@@ -43,6 +49,8 @@ class Binder:
         self._patience_ns = min(PATIENCE_NS, pending_ns // 2)
         self.expectations = Expectations(lambda call, host: host in calls.get(call).hosts, self._patience_ns)
         self._origins: dict[int, Origin] = {}
+        self.doubtful: Callable[[str], None] = lambda call: None
+        """Called with each call that a stream may belong to, where there are several such."""
 
     def note(self, row: int, origin: Origin) -> None:
         """A stream that was not seen before has ``row`` in the stream table."""
@@ -54,17 +62,20 @@ class Binder:
         return self._origins[row]
 
     def bind(
-        self, end_ns: int, heard_from: Callable[[str, Side], bool]
+        self, end_ns: int, heard_from: Callable[[str, Side], bool], leaves: Leaves | None = None
     ) -> Iterator[tuple[int, Origin, Binding]]:
         """Explain the streams that began before ``end_ns`` and are not explained yet, as far as possible.
 
-        ``heard_from(call, speaker)`` tells whether a call has a stream of that speaker already.
+        ``heard_from(call, speaker)`` tells whether a call has a stream of that speaker already; ``leaves``
+        which streams are left alone.
         """
         claims = MAX_CLAIMS
         waiting = [(self._origins[row], row) for row in self._streams.unbound().tolist()]
         for origin, row in sorted(waiting, key=lambda one: one[0].since_ns):
             if origin.since_ns >= end_ns:
                 break
+            if leaves is not None and self._left(row, origin, leaves):
+                continue
             found = self.expectations.match(
                 origin.source, origin.destination, origin.since_ns, end_ns, only_signalled=origin.explained
             )
@@ -72,6 +83,8 @@ class Binder:
                 origin.looked_at = True
                 claims -= 1
                 found = self._claim(origin, heard_from)
+                if leaves is not None and found is not None and leaves(row, origin, found.call):
+                    continue
             if isinstance(found, Binding):
                 origin.explained = True
                 # What waited longer than packets do is gone; the recording begins with what is left.
@@ -80,6 +93,10 @@ class Binder:
             elif found is Held.TAKEN and not origin.kept_out:
                 origin.kept_out = True
                 self._counters["streams_kept_out"] += 1
+
+    def _left(self, row: int, origin: Origin, leaves: Leaves) -> bool:
+        call = self.expectations.whose(origin.source, origin.destination, origin.since_ns)
+        return call is not None and leaves(row, origin, call)
 
     def _waited(self, origin: Origin, end_ns: int) -> bool:
         """Whether only the hosts are left to ask; what an ended call left behind is no other call's."""
@@ -101,6 +118,8 @@ class Binder:
         bindings = [self.expectations.claim(call, speaker, origin.source, origin.destination)
                     for call, speaker in speakers.items()]  # fmt: skip
         if len(bindings) != 1 or bindings[0] is None:
+            for call in speakers:
+                self.doubtful(call)
             return None
         self._counters["streams_claimed_by_host"] += 1
         return bindings[0]

@@ -4,15 +4,19 @@ It reaches no network and holds no private key of the recordings.
 """
 
 import contextlib
-import resource
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
+from recorderd.capture.bpf import Share
 from recorderd.config import Config
-from recorderd.service.commit import GroupCommit
+from recorderd.service.archive import SpoolArchive
+from recorderd.service.colleagues import Colleagues
 from recorderd.service.control import ControlSocket
 from recorderd.service.daemon import Service
 from recorderd.service.engine import Engine
+from recorderd.service.hearing import Hearing
+from recorderd.service.memory import memory
 from recorderd.service.opening import engine_settings, open_archive
 from recorderd.service.tap import Tap
 
@@ -23,39 +27,82 @@ STATUS_S: Final = 0.5
 def capture(config: Config) -> int:
     """Tap the host's calls until told to stop."""
     service = Service("recorderd capture")
-    # A ring or a recording is a descriptor each; the usual 1024 would end at call 1000.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with (
+        open_archive(config) as archive,
+        contextlib.closing(ControlSocket(config.control_socket)) as control,
+    ):
+
+        def publish(status: dict[str, Any]) -> None:
+            control.publish(status)
+            service.notifier.alive()
+
+        record(config, service, archive, publish)
+    return 0
+
+
+class Team(Protocol):
+    """What a recording process does because it is one of several; see
+    :mod:`recorderd.service.capture_worker`.
+    """
+
+    colleagues: Colleagues
+    share: Share
+
+    def opened(self) -> None:
+        """From now on this process sees all signalling."""
+
+    def exchange(self, engine: Engine) -> None:
+        """Give to the others what is theirs, and take what is ours; a few times a second at least."""
+
+
+def record(
+    config: Config,
+    service: Service,
+    archive: SpoolArchive,
+    publish: Callable[[dict[str, Any]], None],
+    team: Team | None = None,
+) -> None:
+    """Tap and record until told to stop; ``publish`` gets the status now and then."""
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(open_archive(config))
-        engine = Engine(archive, engine_settings(config))
-        commit = stack.enter_context(contextlib.closing(GroupCommit(archive.spool)))
-        tap = stack.enter_context(contextlib.closing(Tap(config)))
-        control = stack.enter_context(contextlib.closing(ControlSocket(config.control_socket)))
+        hearing = Hearing(threaded=True)
+        stack.callback(hearing.stop)
+        engine = Engine(archive, engine_settings(config), hearing, team.colleagues if team else None)
+        tap = stack.enter_context(contextlib.closing(Tap(config, team.share if team else None)))
         published = 0.0
+        if team:
+            team.opened()
 
         def each_round() -> None:
             nonlocal published
+            if team:
+                team.exchange(engine)
             if (now := time.monotonic()) - published >= STATUS_S:
                 published = now
-                control.publish(_status(config, engine, tap, commit))
-                service.notifier.alive()
+                publish(_status(config, engine, tap, archive))
 
         each_round()
         service.ready(f"recording calls on {', '.join(tap.interfaces)}")
         tap.run(engine, service.stopping, each_round)
         service.notifier.stopping("sealing the calls in progress")
+        if team:
+            team.exchange(engine)
         engine.finish("recorder stopped")
-    return 0
 
 
-def _status(config: Config, engine: Engine, tap: Tap, commit: GroupCommit) -> dict[str, Any]:
+def _status(config: Config, engine: Engine, tap: Tap, archive: SpoolArchive) -> dict[str, Any]:
     return {
         "state": "running",
         "site": config.site.name,
         "spool": str(config.spool.path),
         "time": time.time(),
         "rings": tap.status(),
-        "commits": {"done": commit.commits, "failed": commit.failures},
+        "ring_fullest": round(tap.fullest, 3),
+        "memory": memory(),
+        "commits": {
+            "done": archive.commit.commits,
+            "failed": archive.commit.failures,
+            "longest_s": round(archive.commit.longest_s, 3),
+        },
+        "index_waiting": len(archive.journal),
         **engine.status(),
     }

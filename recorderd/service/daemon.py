@@ -1,5 +1,6 @@
 """What the processes of the service have in common: signals, systemd, and one line for every error."""
 
+import ctypes
 import logging
 import signal
 import sys
@@ -37,6 +38,11 @@ class Service:
         """Start-up is over."""
         self.notifier.ready(text)
         say(f"{self.name}: {text}")
+
+
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Ask the kernel to send this process a signal when its parent is gone (PR_SET_PDEATHSIG, prctl(2))."""
+    ctypes.CDLL(None).prctl(1, int(number))
 
 
 def say(text: str) -> None:

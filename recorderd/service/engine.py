@@ -8,9 +8,9 @@ replay gives what the tap gave.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,16 +26,23 @@ from recorderd.calls.events import (
     MediaWithdrawn,
     Side,
 )
+from recorderd.calls.outcomes import OVERLOADED
+from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.errors import DiskFull, SpoolError
+from recorderd.media.following import follow_steady, give_back, take_over
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import DISPLACED, IGNORED, StreamTable
+from recorderd.media.streams import DISPLACED, IGNORED, SHED, TONE, UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
-from recorderd.service.binder import Binder, Origin
-from recorderd.service.session import Session, Sink, as_formats
-from recorderd.service.window import WindowRows, steady, stretches
-from recorderd.spool.container import PACKET_ROW
+from recorderd.service.binder import Binder, Leaves, Origin
+from recorderd.service.colleagues import Colleagues
+from recorderd.service.handover import UNANNOUNCED, Handed
+from recorderd.service.hearing import Hearing
+from recorderd.service.overload import Level
+from recorderd.service.session import Session, Sink, Stream, as_formats
+from recorderd.service.stages import Stages
+from recorderd.service.window import Window, make_window
 from recorderd.wire.dissect import Dissector, Signalling
 from recorderd.wire.frames import Frames
 from recorderd.wire.media_packets import MediaPackets
@@ -44,6 +51,9 @@ from recorderd.wire.sip import SipError, parse_sip
 WINDOW_NS: Final = 1_000_000_000
 LINGER_NS: Final = 1_000_000_000
 """How long after its end a call's last packets are still taken."""
+
+RELIEF: Final = 64
+"""Recordings written between two calls for relief."""
 
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
@@ -59,6 +69,9 @@ class Archive(Protocol):
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, or was answered."""
+
+    def call_left(self, call: Call) -> None:
+        """Another worker accounts for the call from now on."""
 
     def call_over(
         self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None
@@ -83,14 +96,38 @@ class EngineSettings:
 class Engine:
     """Turns captured frames into recordings."""
 
-    def __init__(self, archive: Archive, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        settings: EngineSettings,
+        hearing: Hearing | None = None,
+        colleagues: Colleagues | None = None,
+    ) -> None:
+        """``hearing`` measures how the tracks sound; by default in the course of the calls to this engine.
+
+        ``colleagues`` are the engines of other workers, where this one is not alone.
+        """
+        self.colleagues = colleagues
         self.archive, self.settings = archive, settings
+        self.hearing = Hearing() if hearing is None else hearing
         self.counters: Counter[str] = Counter()
         self.dissector = Dissector(settings.sip_ports, settings.seed)
         self.calls = CallTable()
         self.streams = StreamTable()
         self.binder = Binder(self.streams, self.calls, int(settings.pending_s * 1e9), self.counters)
+        if colleagues is not None:
+            self.binder.doubtful = lambda call: colleagues.say(call, UNANNOUNCED)
         self.sequencer = Sequencer(self.streams)
+        self.stages = Stages()
+        self.level = Level.NONE
+        """What is left out for lack of time; see :mod:`recorderd.service.overload`."""
+        self.budget: int | None = None
+        """How many calls can be recorded, where that is known to be too few."""
+        self.shed_streams = self._given_up = 0
+        self.relief: Callable[[], None] = lambda: None
+        """Called now and then while much is done at once, so that whoever feeds the engine is not kept from
+        taking packets in.
+        """
         self.table = PacketTable(settings.pending_bytes)
         self.sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
@@ -105,26 +142,87 @@ class Engine:
         """Take in captured frames."""
         if not len(frames):
             return
-        if self._end_ns is None:
-            self._end_ns = (int(frames.time_ns.min()) // WINDOW_NS + 1) * WINDOW_NS
-        dissected = self.dissector.feed(frames)
+        self._begin_clock(int(frames.time_ns.min()))
+        with self.stages["dissect"]:
+            dissected = self.dissector.feed(frames)
         self._signals.extend(dissected.signalling)
-        media = dissected.media
-        if not len(media):
-            return
+        if len(dissected.media):
+            with self.stages["streams"]:
+                self._media(dissected.media)
+
+    @property
+    def closed_ns(self) -> int | None:
+        """The end of the last window that was closed; None before anything came."""
+        return None if self._end_ns is None else self._end_ns - WINDOW_NS
+
+    def workers_blind(self, periods: tuple[Blindness, ...]) -> None:
+        """Other workers have died, or are there again: calls that they never saw may be this one's."""
+        assert self.colleagues is not None
+        before = {call.key for call in self.calls.active() if self._ours(call.key)}
+        self.colleagues.blind(periods, self.streams)
+        for call in self.calls.active():
+            if self._ours(call.key) and call.key not in before:
+                self.archive.call_seen(call)
+
+    def _begin_clock(self, time_ns: int) -> None:
+        if self._end_ns is None:
+            self._end_ns = (time_ns // WINDOW_NS + 1) * WINDOW_NS
+
+    def take_over(self, handed: Handed) -> None:
+        """Take in what another worker got of this one's calls, or lost of them."""
+        assert self.colleagues is not None
+        for lost in handed.lost:
+            self.dropped(lost.count, lost.since_ns, lost.until_ns, by_other=True)
+        if handed.introduced:
+            self._begin_clock(min(stream.since_ns for stream in handed.introduced))
+        with self.stages["streams"]:
+            self._keep(self.colleagues.take_in(handed, self.streams, self.binder.note))
+
+    def _media(self, media: MediaPackets) -> None:
         rows, new = self.streams.identify(media.key)
         for index in new.tolist():
             source, destination = media.endpoints(index)
             origin = Origin(source, destination, int(media.ssrc[index]), int(media.time_ns[index]))
             self.binder.note(int(rows[index]), origin)
+            if self.colleagues is not None and self.colleagues.elsewhere(source, destination):
+                self.streams.owner[rows[index]] = IGNORED
+                origin.explained = True
         packets = _gather(media, rows)
-        if len(new) or (rows < 0).any():
+        if len(new) and (rows < 0).any():
             packets = packets.select(rows >= 0)
-        self.table.add(packets)
+        if self.colleagues is not None:
+            packets = self.colleagues.hand_on(packets, self.streams)
+        self._keep(packets)
 
-    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
-        """Say that the kernel dropped packets, some time between two moments."""
-        self.counters["kernel_drops"] += count
+    def _keep(self, packets: Packets) -> None:
+        if self.shed_streams:
+            packets = self._without_shed(packets)
+        self.table.add(packets)
+        if self.table.overfull:
+            self._make_room()
+
+    def _without_shed(self, packets: Packets) -> Packets:
+        """What belongs to calls that were given up goes no further."""
+        gone = self.streams.owner[packets.stream] == SHED
+        if not gone.any():
+            return packets
+        np.maximum.at(self.streams.last_seen_ns, packets.stream[gone], packets.time_us[gone] * 1000)
+        self.counters["packets_shed"] += int(np.count_nonzero(gone))
+        return packets.select(~gone)
+
+    def _make_room(self) -> None:
+        """Too much waits: what nobody announced goes first. What is lost of calls is the recorder's fault."""
+        lost = self.table.make_room(self.streams.owner >= 0)
+        if lost is not None:
+            self.dropped(len(lost), int(lost.min()) * 1000, int(lost.max()) * 1000 + 1)
+
+    def dropped(self, count: int, since_ns: int, until_ns: int, *, by_other: bool = False) -> None:
+        """Say that the kernel dropped packets, some time between two moments; or another worker did, of which
+        some may have been of calls of this one.
+        """
+        self.counters["dropped_by_others" if by_other else "kernel_drops"] += count
+        if self.colleagues is not None and not by_other:
+            self.colleagues.tell_lost(count, since_ns, until_ns)
         for session in self.sessions.values():
             session.lost_by_capture(count, Span(since_ns / 1000, until_ns / 1000))
 
@@ -168,34 +266,42 @@ class Engine:
     # -- the close of a window
 
     def _close(self, end_ns: int) -> None:
-        self._signalling(end_ns)
-        self._bind(end_ns)
+        # Not at the close of their last window: by now that has been measured, and nobody waits for it.
+        with self.stages["seal"]:
+            for call in [call for call, due in self._ending.items() if due <= end_ns - WINDOW_NS]:
+                self._over(call, None)
+        with self.stages["signalling"]:
+            self._signalling(end_ns)
+            self._bind(end_ns)
+            if self.colleagues is not None:
+                self.colleagues.hand_on_waiting(self.table, self.streams)
         expired_us = (end_ns - int(self.settings.pending_s * 1e9)) // 1000
         grace_us = self.settings.grace_ms * 1000
-        order: Order | None = None
+        orders: list[Order] = []
         waiting: dict[int, int] = {}
 
-        def choose(packets: Packets) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-            nonlocal order
+        def choose(packets: Packets) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
             order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
             # When a stream was heard is told by its packets before the window's end, never by how they came.
             heard = packets.time_us < end_ns // 1000
             np.maximum.at(self.streams.last_seen_ns, packets.stream[heard], packets.time_us[heard] * 1000)
-            left = packets.stream[stay]
+            left = np.flatnonzero(stay & (self.streams.owner[packets.stream] == UNBOUND))
             if len(left):
-                rows, first = np.unique(left, return_index=True)
-                waiting.update(
-                    zip(rows.tolist(), (packets.time_us[stay][first] * 1000).tolist(), strict=True)
-                )
-            return order.position, stay
+                rows, first = np.unique(packets.stream[left], return_index=True)
+                times = packets.time_us[left[first]] * 1000
+                waiting.update(zip(rows.tolist(), times.tolist(), strict=True))
+            orders.extend(order.by_width(packets.size))
+            return [part.position for part in orders], stay
 
-        taken = self.table.take(choose)
-        if order is not None and taken is not None and len(taken):
-            self._hand_out(order, taken)
-        for call in [call for call, due in self._ending.items() if due <= end_ns]:
-            self._over(call, None)
-        self.binder.expire(expired_us * 1000, waiting)
-        self.archive.window_closed(end_ns)
+        with self.stages["order"]:
+            groups = self.table.take(choose)
+        for order, taken in zip(orders, groups, strict=True):
+            if len(taken):
+                self._hand_out(order, taken)
+        with self.stages["streams"]:
+            self.binder.expire(expired_us * 1000, waiting)
+        with self.stages["index"]:
+            self.archive.window_closed(end_ns)
 
     def _signalling(self, end_ns: int) -> None:
         due = [signal for signal in self._signals if signal.time_ns < end_ns]
@@ -210,20 +316,41 @@ class Engine:
             self.counters["sip_messages"] += 1
             self._events(self.calls.message(message, signal.source, signal.destination, signal.time_ns))
         self._events(self.calls.tick(end_ns))
+        if self.colleagues is not None:
+            self.colleagues.ownership.tick(end_ns)
+
+    def _ours(self, call: str) -> bool:
+        """Whether this engine accounts for a call."""
+        return self.colleagues is None or self.colleagues.ownership.mine(call)
+
+    def _settle(self, event: MediaExpected) -> None:
+        """An address may tell whose the call is."""
+        assert self.colleagues is not None
+        call, before = self.calls.get(event.call), self._ours(event.call)
+        self.colleagues.ownership.expected(event, call.expectations)
+        if self._ours(event.call) != before:
+            (self.archive.call_left if before else self.archive.call_seen)(call)
 
     def _events(self, events: list[CallEvent]) -> None:
         for event in events:
             if isinstance(event, CallStarted):
-                self.counters["calls"] += 1
-                self.archive.call_seen(self.calls.get(event.call))
+                call = self.calls.get(event.call)
+                if self.colleagues is not None:
+                    self.colleagues.ownership.began(call.key, call.call_id, call.first_seen)
+                if self._ours(event.call):
+                    self.counters["calls"] += 1
+                    self.archive.call_seen(call)
             elif isinstance(event, MediaExpected):
                 self.binder.expectations.expect(event)
+                if self.colleagues is not None:
+                    self._settle(event)
                 session = self.sessions.get(event.call)
                 if session is not None:
                     self._learn(session, event)
             elif isinstance(event, CallAnswered):
                 # Again, so that a crash leaves the time of the answer known.
-                self.archive.call_seen(self.calls.get(event.call))
+                if self._ours(event.call):
+                    self.archive.call_seen(self.calls.get(event.call))
             elif isinstance(event, MediaWithdrawn):
                 self.binder.expectations.withdraw(event)
             elif isinstance(event, CallEnded):
@@ -240,13 +367,14 @@ class Engine:
                 self._describe(stream.row, session)
 
     def _bind(self, end_ns: int) -> None:
-        for row, origin, binding in self.binder.bind(end_ns, self._heard_from):
+        self._who_is_heard()
+        for row, origin, binding in self.binder.bind(end_ns, self._heard_from, self._leaves()):
             if binding.encrypted:
                 # Never written as if it were sound; the outcome says what it was.
                 self.counters["streams_encrypted"] += 1
                 self.streams.owner[row] = IGNORED
                 continue
-            session = self.sessions.get(binding.call) or self._begin(binding.call, origin.since_ns)
+            session = self.sessions.get(binding.call) or self._new_session(binding.call, origin.since_ns)
             since_us = origin.since_ns // 1000
             stream = session.add_stream(
                 row, origin.ssrc, origin.source, origin.destination, binding, since_us
@@ -255,20 +383,81 @@ class Engine:
                 self.counters["streams_over_limit"] += 1
                 self.streams.owner[row] = IGNORED
                 continue
+            if session.shed:
+                self._shed(row)
+                continue
+            if self.colleagues is not None:
+                self.colleagues.say(binding.call, binding.speaker)
             self.streams.owner[row] = session.number
             self.streams.lane[row] = stream.number
+            self.streams.meter[row] = stream.meter
             self._describe(row, session)
             for gone in session.displace(stream, since_us):
                 self.counters["streams_displaced"] += 1
                 self.streams.owner[gone] = DISPLACED
 
+    def _who_is_heard(self) -> None:
+        """Tell who holds a place against the newcomers, where there are any."""
+        if not len(self.streams.unbound()):
+            return
+        heard = self.streams.last_seen_ns
+        for session in self.sessions.values():
+            for stream in session.streams:
+                self.binder.expectations.heard(
+                    session.call, stream.speaker, stream.source, stream.destination, int(heard[stream.row])
+                )
+
+    def _leaves(self) -> Leaves | None:
+        if self.colleagues is None:
+            return None
+        return partial(self.colleagues.leaves, self.streams)
+
     def _heard_from(self, call: str, speaker: Side) -> bool:
         session = self.sessions.get(call)
-        return session is not None and any(stream.speaker == speaker for stream in session.streams)
+        if session is None:
+            return self.colleagues is not None and self.colleagues.heard(call, speaker)
+        return any(stream.speaker == speaker for stream in session.streams)
+
+    def unannounced(self, call: Call) -> bool:
+        """Whether media was met that may be of a call, and could not be told from that of others."""
+        elsewhere = self.colleagues is not None and self.colleagues.unannounced(call.key)
+        return elsewhere or self.binder.unannounced(call)
 
     def _describe(self, row: int, session: Session) -> None:
         formats = session.streams[int(self.streams.lane[row])].lane.formats
         self.streams.describe(row, {pt: (known.name, known.clock_rate) for pt, known in formats.items()})
+
+    def give_up(self, count: int) -> int:
+        """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
+        running = [session for session in self.sessions.values() if not session.shed]
+        now_us = int(self._end_ns or 0) // 1000
+        newest = running[::-1][:count]
+        for session in newest:
+            session.give_up(OVERLOADED, now_us)
+            for stream in session.streams:
+                if self.streams.owner[stream.row] == session.number:
+                    self._shed(stream.row)
+        self._given_up += len(newest)
+        self.counters["calls_given_up"] += len(newest)
+        return len(newest)
+
+    @property
+    def recording(self) -> int:
+        """How many calls are recorded."""
+        return len(self.sessions) - self._given_up
+
+    def _shed(self, row: int) -> None:
+        self.streams.owner[row] = SHED
+        self.shed_streams += 1
+
+    def _new_session(self, call: str, started_ns: int) -> Session:
+        if self.level < Level.NO_NEW_CALLS and (self.budget is None or self.recording < self.budget):
+            return self._begin(call, started_ns)
+        session = Session(self._next_number, call, "", None, None, self.hearing)
+        session.give_up(OVERLOADED, started_ns // 1000)
+        self._given_up += 1
+        self.counters["calls_refused"] += 1
+        return self._add(session)
 
     def _begin(self, call: str, started_ns: int) -> Session:
         recording, sink, failure = "", None, None
@@ -278,46 +467,92 @@ class Engine:
             failure = "disk full"
         except SpoolError as error:
             failure = f"spool: {error}"
-        session = Session(self._next_number, call, recording, sink, failure)
+        session = Session(self._next_number, call, recording, sink, failure, self.hearing)
         answered_at = self.calls.get(call).answered_at
         if answered_at is not None:
             session.event("answered", answered_at // 1000)
+        return self._add(session)
+
+    def _add(self, session: Session) -> Session:
         self._next_number = (self._next_number + 1) % (1 << 22)
-        self.sessions[call] = self._numbers[session.number] = session
+        self.sessions[session.call] = self._numbers[session.number] = session
         return session
 
     def _hand_out(self, order: Order, packets: Packets) -> None:
-        stream = order.stream
-        owner = self.streams.owner[stream]
-        rows = np.empty(len(packets), PACKET_ROW)
-        rows["seq"] = order.seq
-        rows["timestamp"] = packets.timestamp
-        rows["size"] = packets.size
-        rows["stream"] = self.streams.lane[stream]
-        rows["payload_type"] = packets.payload_type | packets.marker.astype(np.uint8) << 7
-        kind = self.streams.kind[stream, packets.payload_type]
-        window = WindowRows(order.seq, packets, rows, kind)
-        parts = stretches(order, packets, self.streams.lane[stream], kind)
-        owners = owner[order.starts].tolist()
-        lanes = [
-            self._numbers[number].streams[part.lane].lane for number, part in zip(owners, parts, strict=True)
-        ]
-        clocks = steady(window, parts, lanes, self.streams.clock[stream, packets.payload_type])
-        together = zip(owners, parts, clocks, strict=True)
-        for number, mine in groupby(together, key=itemgetter(0)):
-            self._resume(self._numbers[number])
-            self._numbers[number].window(window, [(part, clock) for _, part, clock in mine])
-        heard = (np.maximum.reduceat(packets.time_us, order.starts) * 1000).tolist()
-        for number, part, now in zip(owners, parts, heard, strict=True):
-            session = self._numbers[number]
-            speaking = session.streams[part.lane]
-            self.binder.expectations.heard(
-                session.call, speaking.speaker, speaking.source, speaking.destination, now
-            )
+        with self.stages["follow"]:
+            window = make_window(order, packets, self.streams)
+        with self.stages["record"]:
+            for number, part in enumerate(window.parts):
+                if number % RELIEF == RELIEF - 1:
+                    self.relief()
+                session = self._numbers[part.owner]
+                if session.sink is None and not session.recording:
+                    self._resume(session)
+                session.media(part.base_us, window.rows[part.first : part.last], window.coded(part))
+        with self.stages["follow"]:
+            steady = follow_steady(self.streams, order, packets, window.one_type)
+            for at in np.flatnonzero(~steady).tolist():
+                self._follow(window, at)
+            for at in window.with_tones().tolist():
+                self._tones(window, at)
+            self._count(window)
+        with self.stages["quality"]:
+            self._hear(window)
+        self.relief()
+
+    def _stream(self, window: Window, at: int) -> tuple[Session, Stream, slice]:
+        """One of the window's streams: whose, which, and where its packets are."""
+        session = self._numbers[int(window.owner[at])]
+        start = int(window.order.starts[at])
+        span = slice(start, start + int(window.count[at]))
+        return session, session.streams[int(window.lane[at])], span
+
+    def _follow(self, window: Window, at: int) -> None:
+        """Follow a stream's clock packet by packet."""
+        _, stream, span = self._stream(window, at)
+        packets = window.packets
+        size, payload = packets.size[span], packets.payload[span]
+        take_over(self.streams, stream.row, stream.lane)
+        stream.lane.follow(
+            window.order.seq[span],
+            packets.timestamp[span],
+            packets.time_us[span],
+            packets.payload_type[span],
+            lambda index: payload[index, : size[index]].tobytes(),
+            one_type=bool(window.one_type[at]),
+        )
+        give_back(self.streams, stream.row, stream.lane)
+
+    def _tones(self, window: Window, at: int) -> None:
+        session, stream, span = self._stream(window, at)
+        packets = window.packets
+        which = np.flatnonzero(window.kind[span] == TONE) + span.start
+        coded = [packets.payload[n, : packets.size[n]].tobytes() for n in which.tolist()]
+        times = packets.timestamp[which].tolist(), packets.time_us[which].tolist()
+        session.tones(stream.number, zip(*times, coded, strict=True))
+
+    def _count(self, window: Window) -> None:
+        """Count the packets by payload type."""
+        order, packets, streams = window.order, window.packets, self.streams
+        alike = window.one_type
+        streams.types[order.rows[alike], packets.payload_type[order.starts[alike]]] += window.count[alike]
+        if not alike.all():
+            mixed = np.repeat(~alike, window.count)
+            np.add.at(streams.types, (order.stream[mixed], packets.payload_type[mixed]), 1)
+
+    def _hear(self, window: Window) -> None:
+        """Measure what the window sounds like."""
+        streams, rows = self.streams, window.order.rows
+        heard = self.level < Level.NO_QUALITY and self.hearing.window(
+            window, streams.meter[rows], streams.seconds[rows]
+        )
+        if not heard:
+            streams.unmeasured[rows] += window.count
+        streams.seconds[rows] += 1
 
     def _resume(self, session: Session) -> None:
         """Try again what a full disk prevented."""
-        if session.recording or session.sink is not None:
+        if session.recording or session.sink is not None or session.shed:
             return
         try:
             recording, sink = self.archive.begin(
@@ -332,11 +567,20 @@ class Engine:
         session = self.sessions.pop(key, None)
         if session is not None:
             del self._numbers[session.number]
-        self.archive.call_over(call, session, self, interrupted)
+            self._given_up -= session.shed
+        if session is not None or self._ours(key):
+            self.archive.call_over(call, session, self, interrupted)
+        if self.colleagues is not None:
+            for row in self.colleagues.over(key):
+                self.binder.give_back(row, int(self._end_ns or 0))
         self._ending.pop(key, None)
         self.binder.expectations.release(key)
         self.calls.forget(key)
+        for meter in session.meters.values() if session else ():
+            self.hearing.close(meter)
         for stream in session.streams if session else ():
+            self.shed_streams -= int(self.streams.owner[stream.row] == SHED)
+            self.hearing.forget(stream.row)
             self.sequencer.forget(stream.row)
             self.binder.give_back(stream.row, int(self._end_ns or 0))
 
@@ -344,9 +588,11 @@ class Engine:
         """What the engine is doing, for the control socket."""
         return {
             "calls": len(self.calls),
-            "recording": len(self.sessions),
+            "recording": self.recording,
             "streams": len(self.streams),
             "waiting_packets": len(self.table),
+            "level": self.level.name.lower(),
+            "stages": self.stages.seconds(),
             "counters": {
                 **self.counters,
                 **{f"frames_{name}": count for name, count in self.dissector.counters.items()},
@@ -359,13 +605,13 @@ class Engine:
 
 
 def _gather(media: MediaPackets, stream: NDArray[np.int32]) -> Packets:
-    """Copy the payloads out of the frames, so that the frames can go."""
+    """The packets with their payloads, which stay where they are in the frames if they can."""
     width = int(media.payload_len.max())
     first = int(media.payload_at[0])
     whole = len(media) == len(media.data)
     if (media.payload_at == first).all() and first + width <= media.data.shape[1]:
         part = media.data[:, first : first + width]
-        payload = part.copy() if whole else part[media.row]
+        payload = part if whole else part[media.row]
     else:
         payload = np.zeros((len(media), width), np.uint8)
         for at in np.unique(media.payload_at).tolist():

@@ -6,7 +6,6 @@ Each child tells its readiness by the same protocol as to systemd, to a socket o
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 from recorderd.errors import CaptureError, ConfigError, SpoolError
-from recorderd.service.daemon import Service, say
+from recorderd.service.daemon import Service, die_with_parent, say
 
 PARTS = ("capture", "outbox")
 STOP_S = 30.0
@@ -26,11 +25,6 @@ RESTART_S = 1.0
 
 HOPELESS = frozenset({ConfigError.exit_code, CaptureError.exit_code, SpoolError.exit_code})
 """Exit codes that starting again does not change."""
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to stop this child when its parent is gone (PR_SET_PDEATHSIG, prctl(2))."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Supervisor:
@@ -69,7 +63,7 @@ class Supervisor:
         ]
         # A group of its own: a Ctrl-C on the terminal reaches us, and we stop the children in order.
         self.children[part] = subprocess.Popen(
-            command, env=environment, process_group=0, preexec_fn=_die_with_parent
+            command, env=environment, process_group=0, preexec_fn=die_with_parent
         )
 
     def listen(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from recorderd.calls.binding import Binding, Standing
 from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
 from recorderd.codecs.formats import STATIC, Format
-from recorderd.errors import DiskFull, SpoolError
-from recorderd.media.clock import Steady
+from recorderd.errors import DiskFull, RecorderError
+from recorderd.media.following import take_over
 from recorderd.media.lane import Lane, Span
 from recorderd.media.sequence import Sequencer
-from recorderd.media.streams import TONE, StreamTable
+from recorderd.media.streams import StreamTable
 from recorderd.media.tones import ToneFollower
-from recorderd.quality.listener import Listener
-from recorderd.quality.meter import TrackMeter
 from recorderd.quality.review import Gap, TrackFacts
+from recorderd.service.hearing import Hearing
 from recorderd.service.track import Track
-from recorderd.service.window import Stretch, WindowRows
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
 
@@ -37,8 +35,6 @@ DESCRIBING: Final = frozenset({"stream", "formats", "displaced"})
 
 MAX_RECORD_ROWS: Final = 4096
 """Packets in one media record; more, in a flood, go into several."""
-
-MAX_TIME: Final = 0xFFFF_FFFF
 
 
 class Sink(Protocol):
@@ -62,7 +58,8 @@ class Stream:
     destination: Endpoint
     ssrc: int
     lane: Lane
-    listener: Listener
+    meter: int
+    """Of the speaker's track, in the ear."""
     tones: ToneFollower
     standing: Standing
     displaced: bool = False
@@ -73,16 +70,19 @@ class Session:
     """A recording in progress."""
 
     def __init__(
-        self, number: int, call: str, recording: str, sink: Sink | None, failure: str | None
+        self, number: int, call: str, recording: str, sink: Sink | None, failure: str | None, hearing: Hearing
     ) -> None:
         """Record ``call`` as ``recording``; without a sink (and with the failure that prevented one) only
         count.
         """
+        self._hearing = hearing
         self.number, self.call, self.recording = number, call, recording
         self.sink, self.failure = sink, failure
         self.streams: list[Stream] = []
-        self.meters: dict[Side, TrackMeter] = {}
+        self.meters: dict[Side, int] = {}
         self.capture_drops = 0
+        self.shed = False
+        """Given up for lack of time."""
         self.drop_spans: list[Span] = []
         self._unsaid: list[dict[str, Any]] = []
 
@@ -95,7 +95,8 @@ class Session:
         if len(self.streams) >= MAX_LANES or full:
             return None
         formats = {**STATIC, **as_formats(binding.formats)}
-        meter = self.meters.setdefault(binding.speaker, TrackMeter())
+        if binding.speaker not in self.meters:
+            self.meters[binding.speaker] = self._hearing.open()
         stream = Stream(
             row,
             len(self.streams),
@@ -104,7 +105,7 @@ class Session:
             destination,
             ssrc,
             Lane(formats),
-            Listener(meter),
+            self.meters[binding.speaker],
             ToneFollower(),
             binding.standing,
         )
@@ -172,27 +173,20 @@ class Session:
         """The recording could be begun after all: from here on it is written."""
         self.recording, self.sink = recording, sink
 
-    def window(self, window: WindowRows, mine: Sequence[tuple[Stretch, Steady | None]]) -> None:
-        """Take in the session's packets of a window: stretches of its streams, one after the other."""
-        span = slice(mine[0][0].first, mine[-1][0].last)
-        packets = window.packets
-        time_us, block = packets.time_us[span], packets.payload[span]
-        base = int(time_us.min())
-        rows = window.rows[span]
-        # A clock that leaps within a window must not wrap what has 32 bits.
-        rows["time"] = np.minimum(time_us - base, MAX_TIME)
-        size = mine[0][0].size
-        if size >= 0 and all(stretch.size == size for stretch, _ in mine):
-            payload = block[:, :size]
-        else:
-            payload = block[np.arange(block.shape[1]) < packets.size[span, None]]
-        self._say_again()
-        if len(rows) <= MAX_RECORD_ROWS:
-            self._write(lambda sink: sink.media(base, rows, payload))
-        else:
-            self._write_parts(base, rows, payload.reshape(-1))
-        for stretch, steady in mine:
-            self._follow(self.streams[stretch.lane], window, stretch, steady)
+    def media(self, base_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
+        """Write the session's packets of a window. Times are relative to ``base_us``."""
+        if self._unsaid:
+            self._say_again()
+        if len(rows) > MAX_RECORD_ROWS:
+            self._write_parts(base_us, rows, payload.reshape(-1))
+            return
+        sink = self.sink
+        if sink is None:
+            return
+        try:
+            sink.media(base_us, rows, payload)
+        except (RecorderError, ValueError) as error:
+            self._failed(error)
 
     def _write_parts(self, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
         ends = np.cumsum(rows["size"], dtype=np.int64)
@@ -201,38 +195,11 @@ class Session:
             coded = payload[int(ends[first]) - int(part["size"][0]) : int(ends[first + len(part) - 1])]
             self._write(partial(_media, base=base, rows=part, payload=coded))
 
-    def _follow(self, stream: Stream, window: WindowRows, stretch: Stretch, steady: Steady | None) -> None:
-        packets = window.packets
-        span = slice(stretch.first, stretch.last)
-        size, block, payload_type = packets.size[span], packets.payload[span], packets.payload_type[span]
-
-        def coded(index: int) -> bytes:
-            return block[index, : size[index]].tobytes()
-
-        if steady is None or not stream.lane.follow_steady(
-            steady, stretch.payload_type, lambda: coded(len(size) - 1)
-        ):
-            stream.lane.follow(
-                window.seq[span],
-                packets.timestamp[span],
-                packets.time_us[span],
-                payload_type,
-                coded,
-                one_type=stretch.payload_type >= 0,
-            )
-        if stretch.tones:
-            tone = window.kind[span] == TONE
-            for at in np.flatnonzero(tone).tolist():
-                self._tone(
-                    stream, int(packets.timestamp[span][at]), int(packets.time_us[span][at]), coded(at)
-                )
-            if not tone.all():
-                keep = ~tone
-                stream.listener.hear(stream.lane.formats, payload_type[keep], block[keep], size[keep])
-        elif stretch.size >= 0 and stretch.payload_type >= 0:
-            stream.listener.hear_alike(stream.lane.format(stretch.payload_type), block[:, : stretch.size])
-        else:
-            stream.listener.hear(stream.lane.formats, payload_type, block, size)
+    def tones(self, number: int, packets: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take in packets of keys pressed on a stream: timestamp, arrival in microseconds and payload."""
+        stream = self.streams[number]
+        for timestamp, time_us, payload in packets:
+            self._tone(stream, timestamp, time_us, payload)
 
     def _tone(self, stream: Stream, timestamp: int, time_us: int, payload: bytes) -> None:
         for tone in stream.tones.packet(timestamp, payload):
@@ -244,6 +211,11 @@ class Session:
                 duration=tone.duration,
                 volume=tone.volume,
             )
+
+    def give_up(self, reason: str, time_us: int) -> None:
+        """Record no more of this call."""
+        self.event("given up", time_us, reason=reason)
+        self.shed, self.failure = True, reason
 
     def lost_by_capture(self, count: int, span: Span) -> None:
         """The kernel dropped packets while this call was running; which ones, nobody knows."""
@@ -258,15 +230,19 @@ class Session:
         try:
             write(self.sink)
             return True
-        except DiskFull:
+        except (RecorderError, ValueError) as error:
+            self._failed(error)
+        return False
+
+    def _failed(self, error: RecorderError | ValueError) -> None:
+        if isinstance(error, DiskFull):
             # The sink goes on by itself once there is room; the account says that something is missing.
             self.failure = "disk full"
-        except SpoolError as error:
+        elif isinstance(error, RecorderError):
             self.failure, self.sink = f"spool: {error}", None
-        except ValueError as error:
+        else:
             # What one call's peers send must not stop the others' recordings.
             self.failure, self.sink = f"cannot be written: {error}", None
-        return False
 
     def start_us(self) -> float | None:
         """When the first sample sounded, in microseconds since the epoch."""
@@ -282,6 +258,8 @@ class Session:
 
     def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
         """What is known of each speaker's track, caller first."""
+        for stream in self.streams:
+            take_over(table, stream.row, stream.lane)
         start = self.start_us() or 0.0
         return [
             self._track(side, table, sequencer, start)
@@ -304,30 +282,41 @@ class Session:
         spans = self._spans(side)
         begin = min((span.start_us for span in spans), default=start_us)
         end = max((span.end_us for span in spans), default=begin)
-        heard: Counter[Format] = Counter()
-        for stream in mine:
-            stream.listener.settle()
-            heard.update(stream.listener.heard)
+        packets, unmeasured = (int(column[rows].sum()) for column in (table.packets, table.unmeasured))
         facts = TrackFacts(
             label=side,
-            packets=int(table.packets[rows].sum()),
-            lost=int(table.lost[rows].sum()),
-            late=int(table.late[rows].sum()),
-            duplicates=int(table.duplicates[rows].sum()),
+            packets=packets,
+            lost=sum(table.lost[rows].tolist()),
+            late=sum(table.late[rows].tolist()),
+            duplicates=sum(table.duplicates[rows].tolist()),
             gaps=tuple(gaps),
             duration_s=round((end - begin) / 1e6, 6),
-            figures=self.meters[side].figures(),
+            figures=self._hearing.figures(self.meters[side]),
+            measured=round(1 - unmeasured / packets, 4) if packets else 1.0,
         )
+        heard = _heard(mine, table)
         return Track(
             side,
             facts,
             heard.most_common(1)[0][0] if heard else None,
             round((begin - start_us) / 1e6, 6),
-            sum(stream.listener.undecodable for stream in mine),
+            sum(map(self._hearing.undecodable, rows)),
         )
 
     def _overlaps_drops(self, gap: Span) -> bool:
         return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
+
+
+def _heard(streams: Iterable[Stream], table: StreamTable) -> Counter[Format]:
+    """How many packets of each format there were, events apart."""
+    out: Counter[Format] = Counter()
+    for stream in streams:
+        types = table.types[stream.row]
+        for payload_type in np.flatnonzero(types).tolist():
+            known = stream.lane.format(payload_type)
+            if known is not None and stream.lane.is_audio(payload_type):
+                out[known] += int(types[payload_type])
+    return out
 
 
 def _media(sink: Sink, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from recorderd.capture.bpf import Share
 from recorderd.capture.packet_socket import Condition
-from recorderd.capture.ring import Ring
+from recorderd.capture.ring import HEADROOM, Ring
 from recorderd.config import Config
 from recorderd.errors import CaptureError
 from recorderd.service.engine import Engine
+from recorderd.service.overload import Overload
+from recorderd.wire.frames import Frames
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,10 @@ LOOK_S: Final = 1.0
 """How often the interfaces are looked after."""
 
 TAKE: Final = 16_384
+
+RELIEF_FILL: Final = 0.05
+"""A ring less full than this is left alone while the engine is at work."""
+MOST_TAKEN: Final = 64
 
 
 def interfaces(config: Config) -> list[str]:
@@ -69,11 +76,19 @@ class _Opened:
 class Tap:
     """All rings of a daemon."""
 
-    def __init__(self, config: Config) -> None:
-        """Open the rings. Raises CaptureError for an interface that cannot be tapped."""
-        self._config = config.capture
+    def __init__(self, config: Config, share: Share | None = None) -> None:
+        """Open the rings, of all media or of a share of it.
+
+        Raises CaptureError for an interface that cannot be tapped.
+        """
+        self._config, self._share = config.capture, share
         self._taps: list[_Opened] = []
         self._looked = 0.0
+        self.overload = Overload()
+        self.fullest = 0.0
+        """How full a ring ever was, 0 to 1."""
+        self._fill = 0.0
+        self._taken: list[Frames] = []
         try:
             for name in interfaces(config):
                 for kind in KINDS:
@@ -91,6 +106,8 @@ class Tap:
             sip_ports=frozenset(capture.sip_ports),
             frame_bytes=capture.signalling_frame_bytes if signalling else capture.media_frame_bytes,
             ring_mb=capture.signalling_ring_mb if signalling else capture.media_ring_mb,
+            media_bytes=capture.media_frame_bytes - HEADROOM,
+            share=self._share,
         )
 
     @property
@@ -106,10 +123,12 @@ class Tap:
 
     def run(self, engine: Engine, stopping: Callable[[], bool], each_round: Callable[[], None]) -> None:
         """Feed the engine until ``stopping()``; ``each_round`` is called a few times a second at least."""
+        engine.relief = lambda: self._relieve(engine)
         while not stopping():
             now = time.time_ns()
             busy = self._drain(engine)
             engine.advance(now - SETTLE_NS)
+            self._shed(engine)
             each_round()
             self._look_after()
             if busy:
@@ -127,12 +146,16 @@ class Tap:
         poll.poll(IDLE_S * 1000)
 
     def _drain(self, engine: Engine) -> bool:
-        busy = False
+        busy = bool(self._taken)
+        taken, self._taken = self._taken, []
+        for earlier in taken:
+            engine.feed(earlier)
         for tap in self._taps:
             if tap.ring is None:
                 continue
+            self._fill = max(self._fill, tap.ring.fill())
             until = time.monotonic() + DRAIN_S
-            while time.monotonic() < until and (frames := tap.ring.take(TAKE)) is not None:
+            while time.monotonic() < until and (frames := self._take(tap.ring, engine)) is not None:
                 busy = True
                 engine.feed(frames)
             tap.packets, drops = tap.ring.statistics()
@@ -142,6 +165,37 @@ class Tap:
                 log.warning("%s: the kernel dropped %d packets", tap.interface, drops - tap.drops)
                 tap.drops = drops
         return busy
+
+    def _relieve(self, engine: Engine) -> None:
+        """Empty the rings while the engine is at work; it gets the packets afterwards."""
+        for tap in self._taps:
+            if tap.ring is None:
+                continue
+            fill = tap.ring.fill()
+            self._fill = max(self._fill, fill)
+            if fill < RELIEF_FILL:
+                continue
+            while (frames := self._take(tap.ring, engine)) is not None:
+                self._taken.append(frames)
+                if len(self._taken) >= MOST_TAKEN:
+                    return
+
+    @staticmethod
+    def _take(ring: Ring, engine: Engine) -> Frames | None:
+        with engine.stages["capture"]:
+            return ring.take(TAKE)
+
+    def _shed(self, engine: Engine) -> None:
+        """Do without what can be spared while the rings fill faster than they are emptied."""
+        overload, before = self.overload, self.overload.level
+        count = overload.look(self._fill, engine.recording, time.monotonic())
+        self.fullest = max(self.fullest, self._fill)
+        self._fill = 0.0
+        engine.level, engine.budget = overload.level, overload.budget
+        if overload.level != before:
+            log.warning("overload: %s", overload.level.told)
+        if count and (count := engine.give_up(count)):
+            log.error("overload: %d calls in progress given up, %d left", count, engine.recording)
 
     def _look_after(self) -> None:
         """Notice interfaces that went down, came up, or were removed and made anew."""

@@ -52,6 +52,7 @@ class Track:
             "duration_s": facts.duration_s,
             "speech_level_dbov": _tenth(figures.speech_level_dbov),
             "noise_dbov": _tenth(figures.noise_dbov),
+            "measured": facts.measured,
             "mos": round(score, 2) if score is not None else None,
             "gaps": [
                 {"at_s": gap.at_s, "length_s": gap.length_s, "cause": gap.cause}

@@ -1,117 +1,106 @@
-"""A window's packets as the engine hands them to the recordings: sorted, and cut into stretches of one
-stream.
+"""A window's packets on their way from the table to the recordings: sorted, as rows of the container, and cut
+into the parts of streams and of sessions.
 
-What a stretch must be asked (is it all of one size, of one type, are there tones in it) is worked out here
-for all of them at once.
+What has to be known of a part (is it all of one size, of one type, when does it begin) is worked out here for
+all of them at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.clock import Steady
-from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order
-from recorderd.media.streams import TONE
+from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
+from recorderd.spool.container import PACKET_ROW
+
+MAX_TIME: Final = 0xFFFF_FFFF
+"""A clock that leaps within a window must not wrap what has 32 bits."""
 
 
-class Stretch(NamedTuple):
-    """The rows ``first`` to ``last`` of a window: the packets of one stream."""
+class Part(NamedTuple):
+    """The packets of one session: rows ``first`` to ``last`` of the window."""
 
+    owner: int
     first: int
     last: int
-    stream: int
-    """Row in the stream table."""
-    lane: int
-    """Index within the recording."""
+    base_us: int
+    """The earliest arrival."""
     size: int
     """Bytes of every payload; -1 where they differ."""
-    payload_type: int
-    """Payload type of every packet; -1 where they differ."""
-    tones: bool
-    """Whether there are RFC 4733 events among them."""
 
 
 @dataclass(frozen=True, slots=True)
-class WindowRows:
-    """The sorted packets of one window: parallel columns, one row a packet.
+class Window:
+    """The sorted packets of one window, and of its streams ``starts``, ``ends`` and what they are.
 
-    ``rows`` are PACKET_ROW records but for their time, which is relative to a recording's record; ``kind``
-    says what each packet carries (see :mod:`recorderd.media.streams`).
+    ``rows`` are PACKET_ROW records (n), their times relative to the session's part; ``kind`` (n) says what
+    each packet carries (see :mod:`recorderd.media.streams`); ``one_type`` (streams) whether a stream's
+    packets have one payload type.
     """
 
-    seq: NDArray[np.int64]
+    order: Order
     packets: Packets
-    rows: NDArray[np.void]
+    owner: NDArray[np.int32]
+    lane: NDArray[np.int32]
+    count: NDArray[np.intp]
+    one_type: NDArray[np.bool_]
     kind: NDArray[np.uint8]
+    rows: NDArray[np.void]
+    parts: list[Part]
+
+    @property
+    def ends(self) -> NDArray[np.intp]:
+        """Where each stream ends."""
+        return self.order.starts + self.count
+
+    def with_tones(self) -> NDArray[np.intp]:
+        """Which streams have RFC 4733 events among their packets."""
+        found = np.flatnonzero(self.kind == TONE)
+        return np.unique(np.searchsorted(self.order.starts, found, side="right") - 1)
+
+    def coded(self, part: Part) -> NDArray[np.uint8]:
+        """The payloads of a part, one after the other."""
+        payload = self.packets.payload[part.first : part.last]
+        if part.size >= 0:
+            return payload[:, : part.size]
+        return payload[np.arange(payload.shape[1]) < self.packets.size[part.first : part.last, None]]
 
 
-def stretches(
-    order: Order, packets: Packets, lanes: NDArray[np.int32], kind: NDArray[np.uint8]
-) -> list[Stretch]:
-    """Cut the sorted packets of a window at every change of stream; ``lanes`` and ``kind`` have a value a
-    packet.
-    """
+def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
+    """Work out a window of at least one packet."""
     starts = order.starts
-    ends = [*starts[1:].tolist(), len(order.seq)]
-    return [
-        Stretch(*fields)
-        for fields in zip(
-            starts.tolist(),
-            ends,
-            order.stream[starts].tolist(),
-            lanes[starts].tolist(),
-            _common(packets.size, starts),
-            _common(packets.payload_type.astype(np.int32), starts),
-            np.logical_or.reduceat(kind == TONE, starts).tolist(),
-            strict=True,
-        )
-    ]
+    count = np.diff(starts, append=len(packets))
+    owner, lane = table.owner[order.rows], table.lane[order.rows]
+    payload_type = packets.payload_type
+    first_type = payload_type[starts]
+    one_type = np.minimum.reduceat(payload_type, starts) == np.maximum.reduceat(payload_type, starts)
+    kind = np.repeat(table.kind[order.rows, first_type], count)
+    if not one_type.all():
+        mixed = np.flatnonzero(np.repeat(~one_type, count))
+        kind[mixed] = table.kind[order.stream[mixed], payload_type[mixed]]
+    rows = np.empty(len(packets), PACKET_ROW)
+    rows["seq"] = order.seq
+    rows["timestamp"] = packets.timestamp
+    rows["size"] = packets.size
+    rows["stream"] = np.repeat(lane.astype(np.uint8), count)
+    rows["payload_type"] = payload_type | packets.marker.view(np.uint8) << 7
+    parts = list(_parts(packets, rows, owner, starts))
+    return Window(order, packets, owner, lane, count, one_type, kind, rows, parts)
 
 
-def _common(column: NDArray[np.int32], starts: NDArray[np.intp]) -> list[int]:
-    """The value that all rows of a stretch share, or -1."""
-    least, most = np.minimum.reduceat(column, starts), np.maximum.reduceat(column, starts)
-    common: list[int] = np.where(least == most, least, -1).tolist()
-    return common
-
-
-def steady(
-    window: WindowRows, parts: Sequence[Stretch], lanes: Sequence[Lane], clock: NDArray[np.int32]
-) -> list[Steady | None]:
-    """What the clock of each stretch's lane needs to know, all worked out together.
-
-    ``clock`` is the RTP clock in Hz, a value a packet. None for stretches that must be followed packet by
-    packet.
-    """
-    packets = window.packets
-    starts = np.array([part.first for part in parts])
-    ends = np.array([part.last for part in parts])
-    count = ends - starts
-    steps = np.zeros(len(window.seq), np.int32)
-    np.subtract(packets.timestamp[1:], packets.timestamp[:-1], out=steps[1:].view(np.uint32))
-    steps[starts] = 0
-    since = np.cumsum(steps, dtype=np.int64)
-    first = [lane.full(int(t)) for lane, t in zip(lanes, packets.timestamp[starts].tolist(), strict=True)]
-    full = since + np.repeat(np.array(first) - since[starts], count)
-    skew = packets.time_us - full * (1e6 / clock)
-    plain = (window.seq[ends - 1] - window.seq[starts] == count - 1).tolist()
-    columns = (
-        window.seq[starts],
-        window.seq[ends - 1],
-        full[ends - 1],
-        np.minimum.reduceat(skew, starts),
-        np.maximum.reduceat(skew, starts),
-        skew[ends - 1],
-        np.maximum.reduceat(packets.time_us, starts),
-        packets.time_us[ends - 1],
-    )
-    facts = zip(*(column.tolist() for column in columns), strict=True)
-    return [
-        Steady(*fact) if good and part.payload_type >= 0 else None
-        for fact, good, part in zip(facts, plain, parts, strict=True)
-    ]
+def _parts(
+    packets: Packets, rows: NDArray[np.void], owner: NDArray[np.int32], starts: NDArray[np.intp]
+) -> Iterator[Part]:
+    edge = np.flatnonzero(np.diff(owner, prepend=-1))
+    first = starts[edge]
+    last = np.append(first[1:], len(packets))
+    base = np.minimum.reduceat(packets.time_us, first)
+    rows["time"] = np.minimum(packets.time_us - np.repeat(base, last - first), MAX_TIME)
+    least, most = np.minimum.reduceat(packets.size, first), np.maximum.reduceat(packets.size, first)
+    size = np.where(least == most, least, -1)
+    columns = (owner[edge], first, last, base, size)
+    return map(Part, *(column.tolist() for column in columns))

@@ -1,0 +1,139 @@
+"""Measures how the tracks sound, beside the engine: in the live recorder in a thread of its own.
+
+Decoding Opus takes far longer than recording it, and gives up the interpreter while it lasts. The thread may
+be a few windows behind; what it cannot take on by then is left out, and the tracks say how much of them was
+measured. Without the thread everything is measured at once.
+"""
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recorderd.quality.figures import Figures
+from recorderd.quality.meters import Meters
+from recorderd.service.window import Window
+
+log = logging.getLogger(__name__)
+
+MOST_BEHIND: Final = 3
+"""Windows that may wait for the thread."""
+
+
+class Hearing:
+    """The meters of all tracks. Tracks and streams are named by numbers of its own and by table rows."""
+
+    def __init__(self, *, threaded: bool = False) -> None:
+        self._meters = Meters()
+        self._undecodable: Counter[int] = Counter()
+        self._mine: NDArray[np.int64] = np.zeros(64, np.int64)
+        """The number in the meters of each number given out."""
+        self._free: list[int] = []
+        self._given = 0
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._submitted = self._measured = 0
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                # Without its figures a recording is still a recording.
+                log.exception("the sound of a window could not be measured")
+
+    def _do(self, job: Callable[[], None]) -> None:
+        """Now, or after what waits."""
+        if self._thread is None:
+            job()
+        else:
+            self._jobs.put(job)
+
+    def settle(self) -> None:
+        """Wait until all that was taken on is measured."""
+        if self._thread is not None:
+            done = threading.Event()
+            self._jobs.put(done.set)
+            done.wait()
+
+    def stop(self) -> None:
+        """End the thread, after what waits."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def open(self) -> int:
+        """The number of a new track."""
+        if self._free:
+            number = self._free.pop()
+        else:
+            number, self._given = self._given, self._given + 1
+        self._do(partial(self._open, number))
+        return number
+
+    def _open(self, number: int) -> None:
+        if number >= len(self._mine):
+            self._mine = np.concatenate([self._mine, np.zeros(number + 1, np.int64)])
+        self._mine[number] = self._meters.open()
+
+    def window(self, window: Window, meter: NDArray[np.int32], seconds: NDArray[np.int32]) -> bool:
+        """Take in a window; false where that is one too many.
+
+        ``meter`` has the track of each stream, ``seconds`` how many of it went before.
+        """
+        if self._submitted - self._measured >= MOST_BEHIND:
+            return False
+        self._submitted += 1
+        self._do(partial(self._measure, window, meter, seconds))
+        return True
+
+    def _measure(self, window: Window, meter: NDArray[np.int32], seconds: NDArray[np.int32]) -> None:
+        try:
+            order, packets = window.order, window.packets
+            bad = self._meters.window(
+                packets.payload,
+                packets.size,
+                window.kind,
+                order.starts,
+                window.ends,
+                self._mine[meter],
+                order.rows,
+                seconds,
+            )
+            for at in np.flatnonzero(bad).tolist():
+                self._undecodable[int(order.rows[at])] += int(bad[at])
+        finally:
+            self._measured += 1
+
+    def figures(self, meter: int) -> Figures:
+        """How a track sounds, after all that was taken in."""
+        self.settle()
+        return self._meters.figures(int(self._mine[meter]))
+
+    def undecodable(self, stream: int) -> int:
+        """How many packets of a stream cannot be decoded."""
+        self.settle()
+        return self._undecodable[stream]
+
+    def close(self, meter: int) -> None:
+        """The track is over."""
+        self._do(lambda: self._meters.close(int(self._mine[meter])))
+        self._free.append(meter)
+
+    def forget(self, stream: int) -> None:
+        """The stream is over; its row may be another's."""
+        self._do(lambda: self._forget(stream))
+
+    def _forget(self, stream: int) -> None:
+        self._meters.forget(stream)
+        self._undecodable.pop(stream, None)

@@ -1,0 +1,46 @@
+"""The way into the spool of one worker of several: it keeps a docket of what it has in hand."""
+
+from typing import Any
+
+from recorderd.calls.outcomes import RESTARTED, MediaFacts, outcome
+from recorderd.calls.table import Call
+from recorderd.service.archive import SpoolArchive, call_row
+from recorderd.service.colleagues import Colleagues
+from recorderd.service.docket import Docket
+from recorderd.service.engine import Engine
+from recorderd.service.session import Session, Sink
+from recorderd.spool.layout import new_recording_id
+
+
+class WorkerArchive(SpoolArchive):
+    """A :class:`SpoolArchive` beside others of the same spool."""
+
+    def __init__(self, *arguments: Any, docket: Docket, colleagues: Colleagues, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._docket, self._colleagues = docket, colleagues
+
+    def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
+        """Start the call's recording, which is in the docket before its file is there."""
+        recording = new_recording_id(started_ns) if recording is None else recording
+        self._docket.note(call_row(call, None, None, recording))
+        return super().begin(call, started_ns, recording)
+
+    def call_seen(self, call: Call) -> None:
+        """Take a call in hand."""
+        self._docket.note(call_row(call, None, None, None))
+        super().call_seen(call)
+
+    def call_left(self, call: Call) -> None:
+        """Another worker has it from now on."""
+        self._docket.leave(call_row(call, None, None, None))
+
+    def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
+        """Account for a call's end; what the death of its own worker cost is the recorder's fault."""
+        adopted = self._colleagues.ownership.adopted(call.key)
+        if adopted and session is None:
+            result = outcome(call, MediaFacts(interrupted=RESTARTED))
+            # Its own worker may have got so far as to record something of it: then that stands.
+            self.note_call(call_row(call, result.name, result.reason, None))
+        else:
+            super().call_over(call, session, engine, interrupted or (RESTARTED if adopted else None))
+        self._docket.over(call_row(call, None, None, None), call.ended_at or call.first_seen)
