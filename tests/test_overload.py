@@ -94,7 +94,7 @@ def test_calls_that_begin_too_late_are_accounted_for_and_the_others_exact(tmp_pa
     simulator = calls(6)
 
     def refuse(engine: Engine) -> None:
-        engine.level = Level.NO_NEW_CALLS
+        engine.recordings.level = Level.NO_NEW_CALLS
 
     recorded = record_with(tmp_path, simulator, 4, refuse)
     rows = map(recorded.call, simulator.calls)
@@ -114,7 +114,7 @@ def test_a_budget_refuses_what_is_beyond_it(tmp_path):
     simulator = calls(5)
 
     def limit(engine: Engine) -> None:
-        engine.budget = 3
+        engine.recordings.budget = 3
 
     recorded = record_with(tmp_path, simulator, 0, limit)
     outcomes = [recorded.call(truth)["outcome"] for truth in simulator.calls]
@@ -143,7 +143,7 @@ def test_without_quality_everything_is_recorded(tmp_path):
     simulator = calls(1)
 
     def deaf(engine: Engine) -> None:
-        engine.level = Level.NO_QUALITY
+        engine.recordings.level = Level.NO_QUALITY
 
     recorded = record_with(tmp_path, simulator, 0, deaf)
     (truth,) = simulator.calls

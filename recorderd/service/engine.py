@@ -8,7 +8,6 @@ replay gives what the tap gave.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -26,23 +25,20 @@ from recorderd.calls.events import (
     MediaWithdrawn,
     Side,
 )
-from recorderd.calls.outcomes import OVERLOADED
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
-from recorderd.errors import DiskFull, SpoolError
-from recorderd.media.following import follow_steady, give_back, take_over
-from recorderd.media.lane import Span
+from recorderd.media.gathering import gathered
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import DISPLACED, IGNORED, SHED, TONE, UNBOUND, StreamTable
+from recorderd.media.streams import DISPLACED, IGNORED, SHED, UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
 from recorderd.service.binder import Binder, Leaves, Origin
 from recorderd.service.colleagues import Colleagues
+from recorderd.service.handout import Handout
 from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
-from recorderd.service.overload import Level
-from recorderd.service.session import Session, Sink, Stream, as_formats
+from recorderd.service.recordings import Recordings
+from recorderd.service.session import Session, Sink, as_formats
 from recorderd.service.stages import Stages
-from recorderd.service.window import Window, make_window
 from recorderd.wire.dissect import Dissector, Signalling
 from recorderd.wire.frames import Frames
 from recorderd.wire.media_packets import MediaPackets
@@ -119,19 +115,9 @@ class Engine:
             self.binder.doubtful = lambda call: colleagues.say(call, UNANNOUNCED)
         self.sequencer = Sequencer(self.streams)
         self.stages = Stages()
-        self.level = Level.NONE
-        """What is left out for lack of time; see :mod:`recorderd.service.overload`."""
-        self.budget: int | None = None
-        """How many calls can be recorded, where that is known to be too few."""
-        self.shed_streams = self._given_up = 0
-        self.relief: Callable[[], None] = lambda: None
-        """Called now and then while much is done at once, so that whoever feeds the engine is not kept from
-        taking packets in.
-        """
+        self.recordings = Recordings(archive, self.streams, self.hearing, self.counters)
+        self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
         self.table = PacketTable(settings.pending_bytes)
-        self.sessions: dict[str, Session] = {}
-        self._numbers: dict[int, Session] = {}
-        self._next_number = 0
         self._signals: list[Signalling] = []
         self._ending: dict[str, int] = {}
         self._end_ns: int | None = None
@@ -187,7 +173,7 @@ class Engine:
             if self.colleagues is not None and self.colleagues.elsewhere(source, destination):
                 self.streams.owner[rows[index]] = IGNORED
                 origin.explained = True
-        packets = _gather(media, rows)
+        packets = gathered(media, rows)
         if len(new) and (rows < 0).any():
             packets = packets.select(rows >= 0)
         if self.colleagues is not None:
@@ -195,7 +181,7 @@ class Engine:
         self._keep(packets)
 
     def _keep(self, packets: Packets) -> None:
-        if self.shed_streams:
+        if self.recordings.shed_streams:
             packets = self._without_shed(packets)
         self.table.add(packets)
         if self.table.overfull:
@@ -223,8 +209,7 @@ class Engine:
         self.counters["dropped_by_others" if by_other else "kernel_drops"] += count
         if self.colleagues is not None and not by_other:
             self.colleagues.tell_lost(count, since_ns, until_ns)
-        for session in self.sessions.values():
-            session.lost_by_capture(count, Span(since_ns / 1000, until_ns / 1000))
+        self.recordings.dropped(count, since_ns, until_ns)
 
     def advance(self, now_ns: int) -> None:
         """Close every window that is over by ``now_ns``, nanoseconds of the capture clock."""
@@ -252,8 +237,10 @@ class Engine:
         if self._end_ns is None:
             return
         self._flush()
-        for call in [*self.sessions, *(c.key for c in self.calls.active() if c.key not in self.sessions)]:
-            self._over(call, None if call in self._ending else interrupted)
+        recorded = [session.call for session in self.recordings]
+        others = (call.key for call in self.calls.active() if self.recordings.of(call.key) is None)
+        for key in [*recorded, *others]:
+            self._over(key, None if key in self._ending else interrupted)
         self.archive.window_closed(self._end_ns)
 
     def _flush(self) -> None:
@@ -297,7 +284,7 @@ class Engine:
             groups = self.table.take(choose)
         for order, taken in zip(orders, groups, strict=True):
             if len(taken):
-                self._hand_out(order, taken)
+                self.handout.window(order, taken)
         with self.stages["streams"]:
             self.binder.expire(expired_us * 1000, waiting)
         with self.stages["index"]:
@@ -344,7 +331,7 @@ class Engine:
                 self.binder.expectations.expect(event)
                 if self.colleagues is not None:
                     self._settle(event)
-                session = self.sessions.get(event.call)
+                session = self.recordings.of(event.call)
                 if session is not None:
                     self._learn(session, event)
             elif isinstance(event, CallAnswered):
@@ -355,7 +342,7 @@ class Engine:
                 self.binder.expectations.withdraw(event)
             elif isinstance(event, CallEnded):
                 self._ending[event.call] = event.now + LINGER_NS
-            session = self.sessions.get(event.call)
+            session = self.recordings.of(event.call)
             if session is not None:
                 session.signalled(event)
 
@@ -374,7 +361,9 @@ class Engine:
                 self.counters["streams_encrypted"] += 1
                 self.streams.owner[row] = IGNORED
                 continue
-            session = self.sessions.get(binding.call) or self._new_session(binding.call, origin.since_ns)
+            session = self.recordings.of(binding.call)
+            if session is None:
+                session = self.recordings.new(self.calls.get(binding.call), origin.since_ns)
             since_us = origin.since_ns // 1000
             stream = session.add_stream(
                 row, origin.ssrc, origin.source, origin.destination, binding, since_us
@@ -384,7 +373,7 @@ class Engine:
                 self.streams.owner[row] = IGNORED
                 continue
             if session.shed:
-                self._shed(row)
+                self.recordings.shed(row)
                 continue
             if self.colleagues is not None:
                 self.colleagues.say(binding.call, binding.speaker)
@@ -401,7 +390,7 @@ class Engine:
         if not len(self.streams.unbound()):
             return
         heard = self.streams.last_seen_ns
-        for session in self.sessions.values():
+        for session in self.recordings:
             for stream in session.streams:
                 self.binder.expectations.heard(
                     session.call, stream.speaker, stream.source, stream.destination, int(heard[stream.row])
@@ -413,7 +402,7 @@ class Engine:
         return partial(self.colleagues.leaves, self.streams)
 
     def _heard_from(self, call: str, speaker: Side) -> bool:
-        session = self.sessions.get(call)
+        session = self.recordings.of(call)
         if session is None:
             return self.colleagues is not None and self.colleagues.heard(call, speaker)
         return any(stream.speaker == speaker for stream in session.streams)
@@ -427,171 +416,37 @@ class Engine:
         formats = session.streams[int(self.streams.lane[row])].lane.formats
         self.streams.describe(row, {pt: (known.name, known.clock_rate) for pt, known in formats.items()})
 
-    def give_up(self, count: int) -> int:
-        """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
-        running = [session for session in self.sessions.values() if not session.shed]
-        now_us = int(self._end_ns or 0) // 1000
-        newest = running[::-1][:count]
-        for session in newest:
-            session.give_up(OVERLOADED, now_us)
-            for stream in session.streams:
-                if self.streams.owner[stream.row] == session.number:
-                    self._shed(stream.row)
-        self._given_up += len(newest)
-        self.counters["calls_given_up"] += len(newest)
-        return len(newest)
-
-    @property
-    def recording(self) -> int:
-        """How many calls are recorded."""
-        return len(self.sessions) - self._given_up
-
-    def _shed(self, row: int) -> None:
-        self.streams.owner[row] = SHED
-        self.shed_streams += 1
-
-    def _new_session(self, call: str, started_ns: int) -> Session:
-        if self.level < Level.NO_NEW_CALLS and (self.budget is None or self.recording < self.budget):
-            return self._begin(call, started_ns)
-        session = Session(self._next_number, call, "", None, None, self.hearing)
-        session.give_up(OVERLOADED, started_ns // 1000)
-        self._given_up += 1
-        self.counters["calls_refused"] += 1
-        return self._add(session)
-
-    def _begin(self, call: str, started_ns: int) -> Session:
-        recording, sink, failure = "", None, None
-        try:
-            recording, sink = self.archive.begin(self.calls.get(call), started_ns)
-        except DiskFull:
-            failure = "disk full"
-        except SpoolError as error:
-            failure = f"spool: {error}"
-        session = Session(self._next_number, call, recording, sink, failure, self.hearing)
-        answered_at = self.calls.get(call).answered_at
-        if answered_at is not None:
-            session.event("answered", answered_at // 1000)
-        return self._add(session)
-
-    def _add(self, session: Session) -> Session:
-        self._next_number = (self._next_number + 1) % (1 << 22)
-        self.sessions[session.call] = self._numbers[session.number] = session
-        return session
-
-    def _hand_out(self, order: Order, packets: Packets) -> None:
-        with self.stages["follow"]:
-            window = make_window(order, packets, self.streams)
-        with self.stages["record"]:
-            for number, part in enumerate(window.parts):
-                if number % RELIEF == RELIEF - 1:
-                    self.relief()
-                session = self._numbers[part.owner]
-                if session.sink is None and not session.recording:
-                    self._resume(session)
-                session.media(part.base_us, window.rows[part.first : part.last], window.coded(part))
-        with self.stages["follow"]:
-            steady = follow_steady(self.streams, order, packets, window.one_type)
-            for at in np.flatnonzero(~steady).tolist():
-                self._follow(window, at)
-            for at in window.with_tones().tolist():
-                self._tones(window, at)
-            self._count(window)
-        with self.stages["quality"]:
-            self._hear(window)
-        self.relief()
-
-    def _stream(self, window: Window, at: int) -> tuple[Session, Stream, slice]:
-        """One of the window's streams: whose, which, and where its packets are."""
-        session = self._numbers[int(window.owner[at])]
-        start = int(window.order.starts[at])
-        span = slice(start, start + int(window.count[at]))
-        return session, session.streams[int(window.lane[at])], span
-
-    def _follow(self, window: Window, at: int) -> None:
-        """Follow a stream's clock packet by packet."""
-        _, stream, span = self._stream(window, at)
-        packets = window.packets
-        size, payload = packets.size[span], packets.payload[span]
-        take_over(self.streams, stream.row, stream.lane)
-        stream.lane.follow(
-            window.order.seq[span],
-            packets.timestamp[span],
-            packets.time_us[span],
-            packets.payload_type[span],
-            lambda index: payload[index, : size[index]].tobytes(),
-            one_type=bool(window.one_type[at]),
-        )
-        give_back(self.streams, stream.row, stream.lane)
-
-    def _tones(self, window: Window, at: int) -> None:
-        session, stream, span = self._stream(window, at)
-        packets = window.packets
-        which = np.flatnonzero(window.kind[span] == TONE) + span.start
-        coded = [packets.payload[n, : packets.size[n]].tobytes() for n in which.tolist()]
-        times = packets.timestamp[which].tolist(), packets.time_us[which].tolist()
-        session.tones(stream.number, zip(*times, coded, strict=True))
-
-    def _count(self, window: Window) -> None:
-        """Count the packets by payload type."""
-        order, packets, streams = window.order, window.packets, self.streams
-        alike = window.one_type
-        streams.types[order.rows[alike], packets.payload_type[order.starts[alike]]] += window.count[alike]
-        if not alike.all():
-            mixed = np.repeat(~alike, window.count)
-            np.add.at(streams.types, (order.stream[mixed], packets.payload_type[mixed]), 1)
-
-    def _hear(self, window: Window) -> None:
-        """Measure what the window sounds like."""
-        streams, rows = self.streams, window.order.rows
-        heard = self.level < Level.NO_QUALITY and self.hearing.window(
-            window, streams.meter[rows], streams.seconds[rows]
-        )
-        if not heard:
-            streams.unmeasured[rows] += window.count
-        streams.seconds[rows] += 1
-
     def _resume(self, session: Session) -> None:
-        """Try again what a full disk prevented."""
-        if session.recording or session.sink is not None or session.shed:
-            return
-        try:
-            recording, sink = self.archive.begin(
-                self.calls.get(session.call), int(self._end_ns or 0) - WINDOW_NS
-            )
-        except (DiskFull, SpoolError):
-            return
-        session.resume(recording, sink)
+        self.recordings.resume(session, self.calls.get(session.call), int(self._end_ns or 0) - WINDOW_NS)
 
     def _over(self, key: str, interrupted: str | None) -> None:
-        call = self.calls.get(key)
-        session = self.sessions.pop(key, None)
-        if session is not None:
-            del self._numbers[session.number]
-            self._given_up -= session.shed
+        call, now_ns = self.calls.get(key), int(self._end_ns or 0)
+        session = self.recordings.end(key)
         if session is not None or self._ours(key):
             self.archive.call_over(call, session, self, interrupted)
         if self.colleagues is not None:
             for row in self.colleagues.over(key):
-                self.binder.give_back(row, int(self._end_ns or 0))
+                self.binder.give_back(row, now_ns)
         self._ending.pop(key, None)
         self.binder.expectations.release(key)
         self.calls.forget(key)
-        for meter in session.meters.values() if session else ():
-            self.hearing.close(meter)
-        for stream in session.streams if session else ():
-            self.shed_streams -= int(self.streams.owner[stream.row] == SHED)
-            self.hearing.forget(stream.row)
-            self.sequencer.forget(stream.row)
-            self.binder.give_back(stream.row, int(self._end_ns or 0))
+        if session is not None:
+            self.recordings.forget(session)
+            for stream in session.streams:
+                self.sequencer.forget(stream.row)
+                self.binder.give_back(stream.row, now_ns)
+
+    def give_up(self, count: int) -> int:
+        """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
+        return self.recordings.give_up(count, int(self._end_ns or 0))
 
     def status(self) -> dict[str, Any]:
         """What the engine is doing, for the control socket."""
         return {
             "calls": len(self.calls),
-            "recording": self.recording,
+            **self.recordings.status(),
             "streams": len(self.streams),
             "waiting_packets": len(self.table),
-            "level": self.level.name.lower(),
             "stages": self.stages.seconds(),
             "counters": {
                 **self.counters,
@@ -602,29 +457,3 @@ class Engine:
                 "packets_stray": self.sequencer.strays,
             },
         }
-
-
-def _gather(media: MediaPackets, stream: NDArray[np.int32]) -> Packets:
-    """The packets with their payloads, which stay where they are in the frames if they can."""
-    width = int(media.payload_len.max())
-    first = int(media.payload_at[0])
-    whole = len(media) == len(media.data)
-    if (media.payload_at == first).all() and first + width <= media.data.shape[1]:
-        part = media.data[:, first : first + width]
-        payload = part if whole else part[media.row]
-    else:
-        payload = np.zeros((len(media), width), np.uint8)
-        for at in np.unique(media.payload_at).tolist():
-            which = np.flatnonzero(media.payload_at == at)
-            part = media.data[:, at : at + width]
-            payload[which, : part.shape[1]] = part[media.row[which]]
-    return Packets(
-        media.time_ns // 1000,
-        stream,
-        media.seq,
-        media.timestamp,
-        media.payload_type,
-        media.marker,
-        media.payload_len,
-        payload,
-    )

@@ -123,7 +123,7 @@ class Tap:
 
     def run(self, engine: Engine, stopping: Callable[[], bool], each_round: Callable[[], None]) -> None:
         """Feed the engine until ``stopping()``; ``each_round`` is called a few times a second at least."""
-        engine.relief = lambda: self._relieve(engine)
+        engine.handout.relief = lambda: self._relieve(engine)
         while not stopping():
             now = time.time_ns()
             busy = self._drain(engine)
@@ -187,15 +187,15 @@ class Tap:
 
     def _shed(self, engine: Engine) -> None:
         """Do without what can be spared while the rings fill faster than they are emptied."""
-        overload, before = self.overload, self.overload.level
-        count = overload.look(self._fill, engine.recording, time.monotonic())
+        overload, before, recordings = self.overload, self.overload.level, engine.recordings
+        count = overload.look(self._fill, len(recordings), time.monotonic())
         self.fullest = max(self.fullest, self._fill)
         self._fill = 0.0
-        engine.level, engine.budget = overload.level, overload.budget
+        recordings.level, recordings.budget = overload.level, overload.budget
         if overload.level != before:
             log.warning("overload: %s", overload.level.told)
         if count and (count := engine.give_up(count)):
-            log.error("overload: %d calls in progress given up, %d left", count, engine.recording)
+            log.error("overload: %d calls in progress given up, %d left", count, len(recordings))
 
     def _look_after(self) -> None:
         """Notice interfaces that went down, came up, or were removed and made anew."""

@@ -1,0 +1,133 @@
+"""The recordings in progress: one session a call, begun, given up, and ended here."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from recorderd.calls.outcomes import OVERLOADED
+from recorderd.calls.table import Call
+from recorderd.errors import DiskFull, SpoolError
+from recorderd.media.lane import Span
+from recorderd.media.streams import SHED, StreamTable
+from recorderd.service.hearing import Hearing
+from recorderd.service.overload import Level
+from recorderd.service.session import Session, Sink
+
+
+class Beginning(Protocol):
+    """What is needed of the archive here."""
+
+    def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
+        """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
+
+
+class Recordings:
+    """All sessions, by call and by the number that their streams are marked with."""
+
+    def __init__(
+        self, archive: Beginning, streams: StreamTable, hearing: Hearing, counters: Counter[str]
+    ) -> None:
+        self._archive, self._streams, self._hearing, self._counters = archive, streams, hearing, counters
+        self.level = Level.NONE
+        """What is left out for lack of time; see :mod:`recorderd.service.overload`."""
+        self.budget: int | None = None
+        """How many calls can be recorded, where that is known to be too few."""
+        self.shed_streams = 0
+        """Streams of calls that are not recorded for lack of time."""
+        self._given_up = 0
+        self._sessions: dict[str, Session] = {}
+        self._numbers: dict[int, Session] = {}
+        self._next_number = 0
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def __len__(self) -> int:
+        """How many calls are recorded; those given up are not."""
+        return len(self._sessions) - self._given_up
+
+    def of(self, call: str) -> Session | None:
+        """The session of a call."""
+        return self._sessions.get(call)
+
+    def numbered(self, number: int) -> Session:
+        """The session that streams with this owner belong to."""
+        return self._numbers[number]
+
+    def new(self, call: Call, started_ns: int) -> Session:
+        """Begin to record a call, or only to account for it where it is one too many."""
+        if self.level >= Level.NO_NEW_CALLS or (self.budget is not None and len(self) >= self.budget):
+            session = Session(self._next_number, call.key, "", None, None, self._hearing)
+            session.give_up(OVERLOADED, started_ns // 1000)
+            self._given_up += 1
+            self._counters["calls_refused"] += 1
+        else:
+            session = self._begin(call, started_ns)
+        self._next_number = (self._next_number + 1) % (1 << 22)
+        self._sessions[session.call] = self._numbers[session.number] = session
+        return session
+
+    def _begin(self, call: Call, started_ns: int) -> Session:
+        recording, sink, failure = "", None, None
+        try:
+            recording, sink = self._archive.begin(call, started_ns)
+        except DiskFull:
+            failure = "disk full"
+        except SpoolError as error:
+            failure = f"spool: {error}"
+        session = Session(self._next_number, call.key, recording, sink, failure, self._hearing)
+        if call.answered_at is not None:
+            session.event("answered", call.answered_at // 1000)
+        return session
+
+    def resume(self, session: Session, call: Call, now_ns: int) -> None:
+        """Try again what a full disk prevented."""
+        if session.recording or session.sink is not None or session.shed:
+            return
+        try:
+            recording, sink = self._archive.begin(call, now_ns)
+        except (DiskFull, SpoolError):
+            return
+        session.resume(recording, sink)
+
+    def give_up(self, count: int, now_ns: int) -> int:
+        """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
+        newest = [session for session in self if not session.shed][::-1][:count]
+        for session in newest:
+            session.give_up(OVERLOADED, now_ns // 1000)
+            for stream in session.streams:
+                if self._streams.owner[stream.row] == session.number:
+                    self.shed(stream.row)
+        self._given_up += len(newest)
+        self._counters["calls_given_up"] += len(newest)
+        return len(newest)
+
+    def shed(self, row: int) -> None:
+        """Drop what comes of a stream from now on."""
+        self._streams.owner[row] = SHED
+        self.shed_streams += 1
+
+    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
+        """The recorder lost packets, some time between two moments; whose, nobody knows."""
+        for session in self:
+            session.lost_by_capture(count, Span(since_ns / 1000, until_ns / 1000))
+
+    def end(self, call: str) -> Session | None:
+        """Take out the session of a call that is over. :meth:`forget` it when it was accounted for."""
+        session = self._sessions.pop(call, None)
+        if session is not None:
+            del self._numbers[session.number]
+            self._given_up -= session.shed
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Give back what an ended session had of the hearing."""
+        for meter in session.meters.values():
+            self._hearing.close(meter)
+        for stream in session.streams:
+            self.shed_streams -= int(self._streams.owner[stream.row] == SHED)
+            self._hearing.forget(stream.row)
+
+    def status(self) -> dict[str, Any]:
+        """For the control socket."""
+        return {"recording": len(self), "level": self.level.name.lower()}
