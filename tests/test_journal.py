@@ -72,6 +72,31 @@ def test_an_index_that_another_holds_holds_up_nobody(spool):
     assert all(isinstance(error, SpoolError) for error in troubles)
 
 
+def test_an_index_that_another_holds_at_the_end_is_waited_for(spool):
+    with Index.open(spool) as index:
+        index.execute("PRAGMA busy_timeout=500")
+        other = sqlite3.connect(spool.index_path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        # Let go at the first complaint: of the round that was to be the last one.
+        journal = Journal(index, lambda error: other.rollback(), NEVER_S)
+        journal.add("call_saved", call(1, "complete"))
+        journal.close()
+        other.close()
+        assert [row["outcome"] for row in index.calls()] == ["complete"]
+
+
+def test_what_the_index_never_took_is_told(spool, caplog):
+    with Index.open(spool) as index:
+        index.execute("PRAGMA busy_timeout=0")
+        other = sqlite3.connect(spool.index_path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        journal = Journal(index, lambda error: None, NEVER_S)
+        journal.add("call_saved", call(1, "complete"))
+        journal.close()
+        other.close()
+    assert "1 entries are lost" in caplog.text
+
+
 def test_what_waits_has_a_bound(spool, monkeypatch, caplog):
     monkeypatch.setattr(journal_module, "MAX_WAITING", 5)
     with Index.open(spool) as index:

@@ -51,6 +51,34 @@ def test_a_leaping_timestamp_moves_nothing_that_came_before(at, jump_s):
     assert abs(found[1].time_us(np.array([found[1].first_timestamp]))[0] - (START + 20_000 * at)) < 1
 
 
+@pytest.mark.parametrize("window", [50, 400])
+@pytest.mark.parametrize("back_s", [1, 3, 3600])
+@pytest.mark.parametrize("at", [25, 200])
+def test_a_clock_that_is_set_back_moves_nothing(at, back_s, window):
+    """What came later sounds later; and a pause after it is as long as it was."""
+    n = np.arange(400)
+    arrivals = START + 20_000 * n - np.where(n >= at, back_s * 1_000_000, 0)
+    arrivals += np.where(n >= 300, 5_000_000, 0)
+    _, found = follow(arrivals, 160 * n, window=window)
+    assert [s.first_seq for s in found] == [0, 300]
+    assert abs(found[0].anchor_us - START) < 1
+    assert abs(found[1].anchor_us - (START + 20_000 * 300 + 5_000_000)) < 1
+
+
+@pytest.mark.parametrize("leap", [0, 123_456_789, -123_456_789])
+def test_events_at_the_end_with_a_timestamp_of_their_own_are_no_sound(leap):
+    lane = Lane({**STATIC, 101: Format("telephone-event", 8000)})
+    n = np.arange(103, dtype=np.int64)
+    key = n >= 100
+    timestamp = (2_000_000_000 + 160 * np.minimum(n, 100) + leap * key).astype(np.uint32)
+    types = np.where(key, 101, 0).astype(np.uint8)
+    lane.follow(n, timestamp, START + 20_000 * n, types, lambda _: bytes(160))
+    span = lane.span()
+    assert span is not None
+    assert span.start_us == pytest.approx(START, abs=1)
+    assert 1.7e6 < span.end_us - span.start_us < 3.1e6
+
+
 def test_silence_suppression_keeps_its_clock():
     """Sequence goes on, timestamp jumps with the time: nothing has moved."""
     n = np.arange(200)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +51,15 @@ def test_numbers_wrap():
     got, streams, _ = run(packets(range(65_400, 65_700)))
     assert got == list(range(65_400, 65_700))
     assert streams.lost[0] == 0
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_sender_restarts_soon_after_the_end_of_a_window(after):
+    """What came before the restart, and after the end, is looked at twice."""
+    old, new = list(range(100, 150 + after)), list(range(40_000, 40_100))
+    got, streams, sequencer = run(packets(old + new))
+    assert got == old + new
+    assert (streams.lost[0], streams.duplicates[0], sequencer.strays) == (0, 0, 0)
 
 
 def test_reordered_across_the_end_of_a_window():

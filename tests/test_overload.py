@@ -6,7 +6,16 @@ import pytest
 from recorderd.capture.files import open_capture
 from recorderd.media.table import PacketTable
 from recorderd.service.engine import Engine, EngineSettings
-from recorderd.service.overload import FILL, GIVE_UP_S, HOLD_S, Level, Overload
+from recorderd.service.overload import (
+    FILL,
+    FULL,
+    GIVE_UP_S,
+    HOLD_S,
+    LAG_FULL_S,
+    Level,
+    Overload,
+    shortage,
+)
 from tests.media_builder import packets
 from tests.recorder import Recorded, assert_exact, record_by
 from tests.simulators.pbx import EPOCH_NS, PbxSimulator
@@ -17,44 +26,60 @@ SECOND = 1_000_000_000
 
 def test_each_level_begins_as_the_ring_fills():
     overload, now = Overload(), 100.0
-    assert overload.look(0.1, 10, now) == 0
+    assert overload.look(0.1, 10, now, 1.0) == 0
     assert overload.level is Level.NONE
     for level, fill in FILL.items():
-        overload.look(fill, 10, now)
+        overload.look(fill, 10, now, 1.0)
         assert overload.level is level
         now += 0.02
 
 
 def test_levels_are_left_one_by_one_when_it_is_calm():
     overload = Overload()
-    overload.look(FILL[Level.NO_NEW_CALLS], 10, 0.0)
+    overload.look(FILL[Level.NO_NEW_CALLS], 10, 0.0, 1.0)
     seen = []
     for tenth in range(1, int(HOLD_S * 25)):
-        overload.look(0.0, 10, tenth / 10)
+        overload.look(0.0, 10, tenth / 10, 1.0)
         seen.append(overload.level)
     assert list(dict.fromkeys(seen)) == [Level.NO_NEW_CALLS, Level.NO_QUALITY, Level.NONE]
 
 
 def test_a_ring_that_is_neither_full_nor_calm_changes_nothing():
     overload = Overload()
-    overload.look(FILL[Level.NO_QUALITY], 10, 0.0)
+    overload.look(FILL[Level.NO_QUALITY], 10, 0.0, 1.0)
     for second in range(1, 100):
-        overload.look(0.2, 10, second)
+        overload.look(0.2, 10, second, 1.0)
         assert overload.level is Level.NO_QUALITY
 
 
 def test_calls_are_given_up_in_rounds_until_there_is_room():
     overload, calls, now = Overload(), 100, 0.0
     while now < 10 * GIVE_UP_S:
-        calls -= overload.look(0.9, calls, now)
+        calls -= overload.look(0.9, calls, now, 1.0)
         now += GIVE_UP_S / 4
-    assert 30 < calls < 45
+    assert 30 < calls < 50
     assert overload.budget == calls
-    assert overload.look(0.3, calls, now) == 0
-    overload.look(0.0, calls, now)
-    overload.look(0.0, calls, now + HOLD_S)
+    assert overload.look(0.3, calls, now, 1.0) == 0
+    overload.look(0.0, calls, now, 1.0)
+    overload.look(0.0, calls, now + HOLD_S, 1.0)
     assert overload.budget is not None
     assert overload.budget > calls
+
+
+def test_who_works_off_what_waits_gives_nothing_up():
+    overload = Overload()
+    assert overload.look(0.9, 100, 0.0, 0.3) == 0  # one bad second may be the host's
+    assert overload.look(0.9, 100, 1.0, 3.0) == 0
+    assert overload.look(0.9, 100, 2.0, None) == 0
+    assert overload.level is Level.FEWER_CALLS
+    assert overload.look(0.9, 100, 4.0, 0.7) == 37  # nine tenths of what it kept pace with stay
+    assert overload.look(FULL, 63, 5.0, 0.1) == 31  # what is lost now is lost by all
+
+
+def test_what_waits_outside_the_ring_counts_too():
+    assert shortage(0.3, 0.0) == 0.3
+    assert shortage(0.1, LAG_FULL_S / 2) == 0.5
+    assert FILL[Level.FEWER_CALLS] < shortage(0.1, 100.0) < FULL
 
 
 def calls(count: int) -> PbxSimulator:
@@ -196,3 +221,35 @@ def test_the_engine_books_what_it_had_no_room_for(tmp_path):
     for truth in simulator.calls:
         call = recorded.call(truth)
         assert call["outcome"] in ("partial", "missing")
+
+
+def test_streams_that_find_no_room_are_the_recorders_loss(tmp_path):
+    simulator = calls(4)
+    capture = tmp_path / "calls.pcap"
+    simulator.write(capture)
+
+    def feed(engine: Engine) -> None:
+        engine.streams.limit = 4
+        for frames in open_capture(capture):
+            engine.feed(frames)
+            if not frames.unfinished:
+                engine.advance(int(frames.time_ns.max()))
+        engine.finish("capture ended")
+
+    recorded = record_by(tmp_path, feed)
+    refused = recorded.engine.counters["packets_refused"]
+    assert refused > 0
+    kept = sum(track["packets"] for row in recorded.rows for track in row["tracks"])
+    assert kept + refused == sum(
+        side.packets for truth in simulator.calls for side in (truth.caller, truth.callee)
+    )
+    outcomes = []
+    for truth in simulator.calls:
+        call = recorded.call(truth)
+        rows = [row for row in recorded.rows if row["call_ids"] == [truth.call_id]]
+        got = {track["label"]: track["packets"] for row in rows for track in row["tracks"]}
+        whole = got == {"caller": truth.caller.packets, "callee": truth.callee.packets}
+        outcomes.append(call["outcome"])
+        assert whole == (call["outcome"] == "complete")
+        assert whole or "recorder lost" in call["reason"]
+    assert {"complete", "partial"} <= set(outcomes) or "missing" in outcomes

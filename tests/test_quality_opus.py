@@ -136,6 +136,7 @@ def test_malformed_packets_are_counted() -> None:
     payload[:, :2] = (0x0A, 0xFC)  # code 2: the first frame is longer than the packet; decoding tells
     assert _hear(meters, track, payload, size) == 50
     assert _hear(meters, track, payload[:, :1], np.minimum(size, 1)) == 0  # DTX
+    assert _hear(meters, track, payload[:, :0], size * 0) == 50  # nothing at all, in no packet of the window
     figures = meters.figures(track)
     assert figures.speech_level_dbov is None
     assert figures.peak_dbov is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recorderd.capture.files import open_capture
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine import Engine, EngineSettings
 from recorderd.wire.frames import Frames
 from tests.recorder import assert_exact, record, record_by, record_files, samples
 from tests.simulators.pbx import EPOCH_NS, PbxSimulator
@@ -289,6 +289,36 @@ def test_a_clock_that_is_set_back(tmp_path):
     for call in (truth, other):
         assert_exact(recorded, call, call.caller)
         assert_exact(recorded, call, call.callee)
+        assert recorded.call(call)["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("back_s", [3, 3600])
+def test_a_clock_that_is_set_back_during_a_call(tmp_path, back_s):
+    """What is heard after it follows what was heard before; nothing is as long as a step of the clock."""
+    simulator = PbxSimulator(seed=25)
+    truth, later = simulator.add(CallScript(talk_s=8)), simulator.add(CallScript(start_s=11, talk_s=3))
+    capture = tmp_path / "calls.pcap"
+    simulator.write(capture)
+    second = 1_000_000_000
+
+    def feed(engine: Engine) -> None:
+        for frames in open_capture(capture):
+            late = np.where(frames.time_ns >= EPOCH_NS + 5 * second, back_s * second, 0)
+            times = frames.time_ns - late
+            for at in range(0, len(frames), 50):
+                part = slice(at, at + 50)
+                sizes = frames.caplen[part], frames.wirelen[part]
+                engine.feed(Frames(frames.link, times[part], frames.data[part], *sizes))
+                engine.advance(int(times[part][-1]))
+        engine.finish("capture ended")
+
+    recorded = record_by(tmp_path, feed)
+    for call in (truth, later):
+        row = recorded.of(call)
+        heard, _ = recorded.heard(row)
+        for side in (call.caller, call.callee):
+            assert np.array_equal(np.trim_zeros(samples(heard, side.side)), np.trim_zeros(side.samples()))
+        assert row["duration_s"] == pytest.approx(call.script.talk_s, abs=0.1)
         assert recorded.call(call)["outcome"] == "complete"
 
 

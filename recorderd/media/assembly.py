@@ -165,7 +165,8 @@ def _place(packets: LanePackets, start_us: float, rate: int) -> list[_Placed]:
         # Whole samples within a segment, so that packets which follow one another touch exactly.
         anchor = round((segment.anchor_us - start_us) * rate / 1e6)
         position = anchor + (timestamp[mine] - segment.first_timestamp) * rate // segment.clock_rate
-        latest = ((time_us[mine] + AHEAD_US - start_us) * rate / 1e6).astype(np.int64)
+        arrival_us = time_us[mine] + packets.lane.set_back_us(seq[mine])
+        latest = ((arrival_us + AHEAD_US - start_us) * rate / 1e6).astype(np.int64)
         position = np.minimum(position, latest)
         out.append(_Placed(packets.lane, position, payload_type[mine], start[mine], size[mine], payload))
     return out

@@ -109,6 +109,12 @@ class StreamClock:
         skews = (run.start_us, run.least_skew_us, run.lasts_us, run.last_skew_us)
         return Standing(self._last_seq, self._timestamp, run.clock_rate, *skews)
 
+    @property
+    def newest(self) -> int:
+        """About the timestamp of the newest audio packet: no more than LEAP_US off. For one with runs."""
+        run = self.runs[-1]
+        return round((run.start_us + run.lasts_us - run.last_skew_us) * run.clock_rate / 1e6)
+
     def go_on(self, there: Standing) -> None:
         """Go on from where somebody else followed it to, without a new run in between."""
         self._last_seq, self._timestamp = there.seq, there.timestamp
@@ -167,29 +173,60 @@ def segments(runs: list[Run]) -> list[Segment]:
     """Join the runs that lie on one clock; what is left are the stream's segments, in order."""
     out: list[Segment] = []
     skew = 0.0
-    for index, run in enumerate(runs):
-        least = _settled(runs, index)
+    for index, (run, back) in enumerate(zip(runs, set_back(runs), strict=True)):
+        least = _settled(runs, index) + back
         if out and run.clock_rate == out[-1].clock_rate and abs(least - skew) <= LEAP_US:
             # A long run may drift slowly; what comes next is compared with where it ended up.
-            skew = min(run.last_skew_us, least) if run.lasts_us >= SETTLE_US else skew
+            skew = min(run.last_skew_us + back, least) if run.lasts_us >= SETTLE_US else skew
             continue
         # A leap that the following packets take back belongs to the packets, not to the clock.
         skew = least
         # The first packet may have been late, but not by more than a stall; a timestamp that says so lies.
-        skew = max(skew, run.start_us - run.first_timestamp * (1e6 / run.clock_rate) - SETTLE_US)
+        skew = max(skew, _first_skew(run) + back - SETTLE_US)
         anchor = skew + run.first_timestamp * (1e6 / run.clock_rate)
         out.append(Segment(run.first_seq, run.first_timestamp, run.clock_rate, anchor))
     return out
 
 
+def set_back(runs: list[Run]) -> list[float]:
+    """By how many microseconds the clock of the host was set back before each run, all in all.
+
+    What follows sounds after what came before it, whatever that clock says from then on.
+    """
+    out = [0.0] * min(len(runs), 1)
+    for before, run in pairwise(runs):
+        step = before.last_skew_us - _first_skew(run) if _is_set_back(before, run) else 0.0
+        out.append(out[-1] + step)
+    return out
+
+
 def _settled(runs: list[Run], index: int) -> float:
     """The least skew within SETTLE_US of a run's start, on the run's own clock, following runs included."""
-    first = runs[index]
+    first = before = runs[index]
     least = first.least_skew_us
     for run in runs[index + 1 : index + 1 + MAX_LOOK_AHEAD]:
         if run.start_us >= first.start_us + SETTLE_US or run.clock_rate != first.clock_rate:
             break
+        if _is_set_back(before, run):
+            break
+        before = run
         # A stall explains how late packets were, up to a point; beyond it the timestamps have leapt.
         if run.least_skew_us >= first.least_skew_us - SETTLE_US:
             least = min(least, run.least_skew_us)
     return least
+
+
+def _first_skew(run: Run) -> float:
+    """The skew of a run's first packet."""
+    return run.start_us - run.first_timestamp * (1e6 / run.clock_rate)
+
+
+def _is_set_back(before: Run, run: Run) -> bool:
+    """Whether the clock of the host was set back between two runs: the timestamps go on, and the packets
+    arrive before those that went before them.
+    """
+    end_us = before.start_us + before.lasts_us
+    if run.clock_rate != before.clock_rate or run.start_us >= end_us - LEAP_US:
+        return False
+    pause_us = run.first_timestamp * (1e6 / run.clock_rate) - (end_us - before.last_skew_us)
+    return -LEAP_US <= pause_us <= SETTLE_US and _first_skew(run) < before.least_skew_us - LEAP_US

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recorderd.codecs.formats import Format
 from recorderd.codecs.registry import codec
 from recorderd.errors import PeerError
-from recorderd.media.clock import Segment, Standing, StreamClock, segments
+from recorderd.media.clock import Segment, Standing, StreamClock, segments, set_back
 from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
@@ -163,13 +163,24 @@ class Lane:
             self._cache = segments(self._clock.runs)
         return self._cache
 
+    def set_back_us(self, seq: NDArray[np.int64]) -> NDArray[np.float64]:
+        """By how much the clock of the host was set back before each packet, in microseconds."""
+        runs = self._clock.runs
+        if not runs:
+            return np.zeros(len(seq))
+        firsts = np.array([run.first_seq for run in runs])
+        at = np.maximum(np.searchsorted(firsts, seq, side="right") - 1, 0)
+        return np.array(set_back(runs))[at]
+
     def span(self) -> Span | None:
         """From the first sample's time to the end of the last; None where nothing sounded."""
         found = self.segments()
         if not found:
             return None
         last = found[-1]
-        due = sum(self._last)
+        # The newest packet may be an event, whose timestamp may be anything.
+        newest, rate = self._clock.newest, last.clock_rate
+        due = min(max(sum(self._last), newest - rate // 5), newest + rate)
         end = last.time_us(np.array([max(due, last.first_timestamp)]))[0]
         return Span(found[0].anchor_us, float(end))
 

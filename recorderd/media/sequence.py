@@ -146,17 +146,22 @@ class Sequencer:
             sort = np.argsort(time, kind="stable")
             look, time = sort if look is None else look[sort], time[sort]
         stream = packets.stream if look is None else packets.stream[look]
-        seq = self._extend(packets.seq if look is None else packets.seq[look], stream)
+        early = time < end_us
+        seq = self._extend(packets.seq if look is None else packets.seq[look], stream, early)
         undecided = seq < 0
         if undecided.any():
             look = np.arange(len(packets)) if look is None else look
             waiting = look[undecided & (time >= end_us - 1_000_000)]
             stay[waiting] = True
             self.strays += int(undecided.sum()) - len(waiting)
-            look, stream, seq, time = look[~undecided], stream[~undecided], seq[~undecided], time[~undecided]
+            look, stream, seq, early = (
+                look[~undecided],
+                stream[~undecided],
+                seq[~undecided],
+                early[~undecided],
+            )
         # Of each stream there leaves what is not behind the highest number that came in time.
         last = np.full(len(self.streams.owner), -1, np.int64)
-        early = time < end_us
         if early.all():
             np.maximum.at(last, stream, seq)
         else:
@@ -168,8 +173,13 @@ class Sequencer:
                 look, stream, seq = look[leaves], stream[leaves], seq[leaves]
         return self._account(look, stream, seq, last), stay
 
-    def _extend(self, seq16: NDArray[np.uint16], stream: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Extended sequence numbers; -1 for packets whose number fits nothing yet."""
+    def _extend(
+        self, seq16: NDArray[np.uint16], stream: NDArray[np.int32], early: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Extended sequence numbers; -1 for packets whose number fits nothing yet.
+
+        Packets are in the order of their arrival; ``early`` says which arrived before the window's end.
+        """
         table = self.streams
         reference = table.highest[stream]
         fresh = reference == 0
@@ -187,12 +197,16 @@ class Sequencer:
         odd = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
         for row in np.unique(stream[odd]).tolist():
             mine = np.flatnonzero(stream == row)
-            seq[mine] = self._resequence(row, seq16[mine].tolist())
+            in_time = int(np.count_nonzero(early[mine]))
+            seq[mine] = self._resequence(row, seq16[mine].tolist(), in_time)
         return seq
 
-    def _resequence(self, row: int, numbers: list[int]) -> list[int]:
+    def _resequence(self, row: int, numbers: list[int], early: int) -> list[int]:
         """RFC 3550 section A.1, packet by packet, for a stream whose numbers jump: two in a row are a
         restart.
+
+        A restart after the first ``early`` packets is the next window's to remember: all from there on are
+        looked at again, and so is what came before it.
         """
         table = self.streams
         highest, shift = int(table.highest[row]), int(table.shift[row])
@@ -205,6 +219,8 @@ class Sequencer:
                 highest = max(highest, highest + step)
             elif candidate is not None and number == (numbers[candidate] + 1) & 0xFFFF:
                 shift = (highest + 2 - number) % 0x10000
+                if candidate < early:
+                    table.shift[row] = shift
                 out[candidate] = highest + 1
                 out.append(highest + 2)
                 highest += 2
@@ -212,7 +228,6 @@ class Sequencer:
             else:
                 out.append(-1)
                 candidate = index
-        table.shift[row] = shift
         return out
 
     def _account(

@@ -76,12 +76,11 @@ class Packets:
 
     def heads(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """First and second byte of each; 0 where there is none."""
-        width = self.payload.shape[1]
-        first, second = (
-            np.where(self.size > at, self.payload[self.rows, min(at, width - 1)], np.uint8(0))
-            for at in (0, 1)
-        )
-        return first, second
+        heads = np.zeros((2, len(self.rows)), np.uint8)
+        # Where all packets are empty there is not even a first byte.
+        for at in range(min(2, self.payload.shape[1])):
+            heads[at] = np.where(self.size > at, self.payload[self.rows, at], 0)
+        return heads[0], heads[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,7 @@ class SpoolArchive:
         facts = MediaFacts(
             # What could not be written down was not recorded, however well it was heard.
             tracks={t.side: t.facts.packets for t in tracks} if session and session.recording else {},
-            # Drops that cost this call nothing (its packets all came) are not held against it.
-            recorder_drops=session.capture_drops if session and any(t.facts.lost for t in tracks) else 0,
+            recorder_drops=_recorder_drops(call, session, tracks, engine),
             interrupted=interrupted,
             failure=session.failure if session else None,
             unannounced=session is None and engine.unannounced(call),
@@ -221,6 +220,24 @@ class SpoolArchive:
         self.journal.add("call_saved", row, key=("call", row["call_id"], row["first_seen"]))
 
 
+def _recorder_drops(call: Call, session: Session | None, tracks: Sequence[Track], engine: Engine) -> int:
+    """What the recorder lost in a call's time. What cost this call nothing is not held against it: all its
+    packets came, and no loss was where there is no packet of it.
+    """
+    lost = engine.lost_during(call)
+    if not lost.count or call.answered_at is None:
+        return 0
+    if session is None:
+        return lost.count
+    if not session.recording:
+        return 0  # what it does not record has a reason of its own
+    start_us, end_us = call.answered_at / 1000, (call.ended_at or engine.closed_ns or 0) / 1000
+    if session.given_up_us is not None:
+        end_us = min(end_us, session.given_up_us)
+    edges = any(session.may_lack(side, start_us, end_us) for side in call.expected_speakers())
+    return lost.count if edges or any(track.facts.lost for track in tracks) else 0
+
+
 def _summary(
     call: Call, session: Session, tracks: Sequence[Track], causes: list[str], result: Outcome
 ) -> dict[str, Any]:
@@ -237,7 +254,7 @@ def _summary(
         "review": {"needed": bool(causes), "causes": causes},
         "outcome": result.name,
         "reason": result.reason,
-        "capture_drops": session.capture_drops,
+        "capture_drops": session.losses.count,
     }
 
 

@@ -28,6 +28,7 @@ from recorderd.calls.events import (
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.media.gathering import gathered
+from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import DISPLACED, IGNORED, SHED, UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
@@ -36,6 +37,7 @@ from recorderd.service.colleagues import Colleagues
 from recorderd.service.handout import Handout
 from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
+from recorderd.service.losses import Losses, Lost
 from recorderd.service.recordings import Recordings
 from recorderd.service.session import Session, Sink, as_formats
 from recorderd.service.stages import Stages
@@ -49,7 +51,7 @@ LINGER_NS: Final = 1_000_000_000
 """How long after its end a call's last packets are still taken."""
 
 RELIEF: Final = 64
-"""Recordings written between two calls for relief."""
+"""Messages of the signalling taken in between two calls for relief."""
 
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
@@ -118,6 +120,7 @@ class Engine:
         self.recordings = Recordings(archive, self.streams, self.hearing, self.counters)
         self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
         self.table = PacketTable(settings.pending_bytes)
+        self.losses = Losses()
         self._signals: list[Signalling] = []
         self._ending: dict[str, int] = {}
         self._end_ns: int | None = None
@@ -174,7 +177,11 @@ class Engine:
                 self.streams.owner[rows[index]] = IGNORED
                 origin.explained = True
         packets = gathered(media, rows)
-        if len(new) and (rows < 0).any():
+        if (rows < 0).any():
+            # More streams than there is room for, in a flood of strangers: some may be of calls that begin.
+            refused = media.time_ns[rows < 0]
+            self.counters["packets_refused"] += len(refused)
+            self.losses.add(len(refused), Span(int(refused.min()) / 1000, int(refused.max()) / 1000 + 1))
             packets = packets.select(rows >= 0)
         if self.colleagues is not None:
             packets = self.colleagues.hand_on(packets, self.streams)
@@ -209,7 +216,19 @@ class Engine:
         self.counters["dropped_by_others" if by_other else "kernel_drops"] += count
         if self.colleagues is not None and not by_other:
             self.colleagues.tell_lost(count, since_ns, until_ns)
-        self.recordings.dropped(count, since_ns, until_ns)
+        self.losses.add(count, Span(since_ns / 1000, until_ns / 1000))
+
+    def lost_during(self, call: Call) -> Lost:
+        """What the recorder lost while a call lasted, of its packets or of others."""
+        end_ns = (call.ended_at or int(self._end_ns or 0)) + LINGER_NS
+        return self.losses.during(call.first_seen / 1000, end_ns / 1000)
+
+    def _forget_losses(self, end_ns: int) -> None:
+        if not self.losses:
+            return
+        needed = [call.first_seen for call in self.calls.active()]
+        needed += [self.calls.get(key).first_seen for key in self._ending]
+        self.losses.forget(min([end_ns - WINDOW_NS, *needed]) / 1000)
 
     def advance(self, now_ns: int) -> None:
         """Close every window that is over by ``now_ns``, nanoseconds of the capture clock."""
@@ -256,6 +275,7 @@ class Engine:
         # Not at the close of their last window: by now that has been measured, and nobody waits for it.
         with self.stages["seal"]:
             for call in [call for call, due in self._ending.items() if due <= end_ns - WINDOW_NS]:
+                self.handout.relief()
                 self._over(call, None)
         with self.stages["signalling"]:
             self._signalling(end_ns)
@@ -287,6 +307,7 @@ class Engine:
                 self.handout.window(order, taken)
         with self.stages["streams"]:
             self.binder.expire(expired_us * 1000, waiting)
+        self._forget_losses(end_ns)
         with self.stages["index"]:
             self.archive.window_closed(end_ns)
 
@@ -294,7 +315,9 @@ class Engine:
         due = [signal for signal in self._signals if signal.time_ns < end_ns]
         if due:
             self._signals = [signal for signal in self._signals if signal.time_ns >= end_ns]
-        for signal in sorted(due, key=lambda s: s.time_ns):
+        for number, signal in enumerate(sorted(due, key=lambda s: s.time_ns)):
+            if number % RELIEF == RELIEF - 1:
+                self.handout.relief()
             try:
                 message = parse_sip(signal.payload)
             except SipError:
@@ -363,6 +386,7 @@ class Engine:
                 continue
             session = self.recordings.of(binding.call)
             if session is None:
+                self.handout.relief()
                 session = self.recordings.new(self.calls.get(binding.call), origin.since_ns)
             since_us = origin.since_ns // 1000
             stream = session.add_stream(
@@ -422,6 +446,8 @@ class Engine:
     def _over(self, key: str, interrupted: str | None) -> None:
         call, now_ns = self.calls.get(key), int(self._end_ns or 0)
         session = self.recordings.end(key)
+        if session is not None:
+            session.losses = self.lost_during(call)
         if session is not None or self._ours(key):
             self.archive.call_over(call, session, self, interrupted)
         if self.colleagues is not None:
@@ -438,7 +464,8 @@ class Engine:
 
     def give_up(self, count: int) -> int:
         """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
-        return self.recordings.give_up(count, int(self._end_ns or 0))
+        # What arrived before the end of the last window is written, and nothing of what came later.
+        return self.recordings.give_up(count, self.closed_ns or 0)
 
     def status(self) -> dict[str, Any]:
         """What the engine is doing, for the control socket."""

@@ -36,6 +36,8 @@ class Handout:
         self._stages, self._resume = stages, resume
         self.relief: Callable[[], None] = lambda: None
         """Called now and then while much is done at once."""
+        # What is to be told of a call that ends may be windows behind.
+        hearing.relief = lambda: self.relief()
 
     def window(self, order: Order, packets: Packets) -> None:
         """Hand out at least one packet, sorted as ``order`` says."""

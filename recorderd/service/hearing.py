@@ -25,11 +25,16 @@ log = logging.getLogger(__name__)
 MOST_BEHIND: Final = 3
 """Windows that may wait for the thread."""
 
+RELIEF_S: Final = 0.02
+"""So often who waits for the thread does what cannot wait."""
+
 
 class Hearing:
     """The meters of all tracks. Tracks and streams are named by numbers of its own and by table rows."""
 
     def __init__(self, *, threaded: bool = False) -> None:
+        self.relief: Callable[[], None] = lambda: None
+        """Called now and then while somebody waits for the thread."""
         self._meters = Meters()
         self._undecodable: Counter[int] = Counter()
         self._mine: NDArray[np.int64] = np.zeros(64, np.int64)
@@ -63,7 +68,8 @@ class Hearing:
         if self._thread is not None:
             done = threading.Event()
             self._jobs.put(done.set)
-            done.wait()
+            while not done.wait(RELIEF_S):
+                self.relief()
 
     def stop(self) -> None:
         """End the thread, after what waits."""

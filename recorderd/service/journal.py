@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 EVERY_S: Final = 0.5
 
+LAST_TRIES: Final = 2
+"""At the end, for an index that another process holds: each waits for the lock as long as any other."""
+
 MAX_WAITING: Final = 200_000
 """Entries that wait for a disk that stays full; beyond it the oldest are given up, with a line in the log."""
 
@@ -66,6 +69,10 @@ class Journal:
     def close(self) -> None:
         """Tell the index what waits, and leave it alone from now on."""
         self._worker.close()
+        for _ in range(LAST_TRIES):
+            self._round()
+        if self._waiting:
+            log.error("the index cannot be written to: %d entries are lost", len(self._waiting))
 
     def _round(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ new calls, then the newest ones in progress. Every step is told: in `doctor`, in
 of each call that it costs something.
 """
 
+import math
 from enum import IntEnum
 from typing import Final
 
@@ -48,6 +49,27 @@ GIVE_UP_S: Final = 0.2
 """Between two rounds of giving up calls: what the last one saved must show first."""
 
 GIVE_UP_SHARE: Final = 0.1
+"""Given up at once where the recorder keeps pace; more where it does not."""
+
+MOST_GIVEN_UP: Final = 0.5
+"""At once."""
+
+CATCHES_UP: Final = 1.05
+"""A pace above this works off what waits; a ring that overflows all the time goes at a pace of 1."""
+
+FULL: Final = 0.95
+"""From here on packets are being lost, or soon will be."""
+
+LAG_FULL_S: Final = 3.0
+"""Packets that wait for so long are as bad as a full ring, wherever they wait."""
+
+
+def shortage(fill: float, lag_s: float) -> float:
+    """How short of time the recorder is, as the fill of a ring: the most that a ring was ``fill`` full, and
+    what the engine gets now was captured ``lag_s`` ago.
+    """
+    return max(fill, min(lag_s / LAG_FULL_S, FULL - 0.01))
+
 
 GROWTH: Final = 1.1
 """After calls were given up, each time it was calm for HOLD_S so many more are tried."""
@@ -61,17 +83,21 @@ class Overload:
         self.budget: int | None = None
         """Calls that can be carried, once that was found out the hard way."""
         self._calm_since: float | None = None
-        self._gave_up = float("-inf")
+        self._gave_up = -math.inf
+        self._pace = math.inf
 
-    def look(self, fill: float, calls: int, now: float) -> int:
+    def look(self, fill: float, calls: int, now: float, pace: float | None) -> int:
         """Take note that the ring was ``fill`` (0 to 1) full while ``calls`` were recorded; sets the level.
 
+        ``pace`` is how many seconds of their packets were recorded in each second lately; None where that
+        cannot be told.
         Returns how many calls to give up now.
         """
         if fill > CALM:
             self._calm_since = None
         elif self._calm_since is None:
             self._calm_since = now
+        before = self.level
         wanted = max((level for level, least in FILL.items() if fill >= least), default=Level.NONE)
         if wanted > self.level:
             self.level = wanted
@@ -80,8 +106,16 @@ class Overload:
             self._recover(calls)
         if fill < FILL[Level.FEWER_CALLS] or now - self._gave_up < GIVE_UP_S or not calls:
             return 0
-        self._gave_up = now
-        count = max(1, int(calls * GIVE_UP_SHARE))
+        if pace is None:
+            return 0
+        # One bad second may be the host's, if nothing was short before and the ring had room for it.
+        lately = pace if fill >= FULL or before >= Level.NO_NEW_CALLS else max(pace, self._pace)
+        self._pace = pace
+        if lately > CATCHES_UP:
+            return 0
+        self._gave_up, self._pace = now, math.inf
+        share = min(1 - (1 - GIVE_UP_SHARE) * min(pace, 1.0), MOST_GIVEN_UP)
+        count = max(1, int(calls * share))
         self.budget = calls - count
         return count
 

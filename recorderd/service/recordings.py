@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from recorderd.calls.outcomes import OVERLOADED
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, SpoolError
-from recorderd.media.lane import Span
 from recorderd.media.streams import SHED, StreamTable
 from recorderd.service.hearing import Hearing
 from recorderd.service.overload import Level
@@ -106,11 +105,6 @@ class Recordings:
         """Drop what comes of a stream from now on."""
         self._streams.owner[row] = SHED
         self.shed_streams += 1
-
-    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
-        """The recorder lost packets, some time between two moments; whose, nobody knows."""
-        for session in self:
-            session.lost_by_capture(count, Span(since_ns / 1000, until_ns / 1000))
 
     def end(self, call: str) -> Session | None:
         """Take out the session of a call that is over. :meth:`forget` it when it was accounted for."""

@@ -20,6 +20,7 @@ from recorderd.media.streams import StreamTable
 from recorderd.media.tones import ToneFollower
 from recorderd.quality.review import Gap, TrackFacts
 from recorderd.service.hearing import Hearing
+from recorderd.service.losses import Lost, uncovered
 from recorderd.service.track import Track
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
@@ -80,10 +81,10 @@ class Session:
         self.sink, self.failure = sink, failure
         self.streams: list[Stream] = []
         self.meters: dict[Side, int] = {}
-        self.capture_drops = 0
-        self.shed = False
-        """Given up for lack of time."""
-        self.drop_spans: list[Span] = []
+        self.given_up_us: int | None = None
+        """Since when it is not recorded for lack of time; None where it is."""
+        self.losses = Lost()
+        """What the recorder lost in its time; told at its end."""
         self._unsaid: list[dict[str, Any]] = []
 
     def add_stream(
@@ -215,13 +216,12 @@ class Session:
     def give_up(self, reason: str, time_us: int) -> None:
         """Record no more of this call."""
         self.event("given up", time_us, reason=reason)
-        self.shed, self.failure = True, reason
+        self.given_up_us, self.failure = time_us, reason
 
-    def lost_by_capture(self, count: int, span: Span) -> None:
-        """The kernel dropped packets while this call was running; which ones, nobody knows."""
-        self.capture_drops += count
-        if len(self.drop_spans) < 1000:
-            self.drop_spans.append(span)
+    @property
+    def shed(self) -> bool:
+        """Whether it was given up for lack of time, or never begun."""
+        return self.given_up_us is not None
 
     def _write(self, write: Callable[[Sink], None]) -> bool:
         """Write something; False where it did not come to the disk."""
@@ -252,6 +252,12 @@ class Session:
         """When the last sample ended."""
         return max((span.end_us for span in self._spans()), default=None)
 
+    def may_lack(self, side: Side, start_us: float, end_us: float) -> bool:
+        """Whether packets of a side may have been lost where no stream's numbers tell of it: before its first
+        packet or behind its last, between ``start_us`` and ``end_us``.
+        """
+        return any(map(self.losses.overlap, uncovered(self._spans(side), start_us, end_us)))
+
     def _spans(self, side: Side | None = None) -> list[Span]:
         found = (s.lane.span() for s in self.streams if side in (None, s.speaker) and not s.displaced)
         return [span for span in found if span]
@@ -275,7 +281,7 @@ class Session:
             Gap(
                 at_s=round((gap.start_us - start_us) / 1e6, 6),
                 length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
-                cause="capture" if self._overlaps_drops(gap) else "network",
+                cause="capture" if self.losses.overlap(gap) else "network",
             )
             for gap in sorted(found, key=lambda gap: gap.start_us)
         ]
@@ -302,9 +308,6 @@ class Session:
             round((begin - start_us) / 1e6, 6),
             sum(map(self._hearing.undecodable, rows)),
         )
-
-    def _overlaps_drops(self, gap: Span) -> bool:
-        return any(gap.start_us < drop.end_us and drop.start_us < gap.end_us for drop in self.drop_spans)
 
 
 def _heard(streams: Iterable[Stream], table: StreamTable) -> Counter[Format]:

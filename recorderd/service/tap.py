@@ -3,8 +3,9 @@
 import logging
 import select
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +15,7 @@ from recorderd.capture.ring import HEADROOM, Ring
 from recorderd.config import Config
 from recorderd.errors import CaptureError
 from recorderd.service.engine import Engine
-from recorderd.service.overload import Overload
+from recorderd.service.overload import Overload, shortage
 from recorderd.wire.frames import Frames
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ TAKE: Final = 16_384
 RELIEF_FILL: Final = 0.05
 """A ring less full than this is left alone while the engine is at work."""
 MOST_TAKEN: Final = 64
+MOST_TAKEN_NS: Final = 2_000_000_000
+"""What was taken out for relief is bounded in batches, and in time: a long queue would hide for too long that
+the recorder does not keep up.
+"""
 
 
 def interfaces(config: Config) -> list[str]:
@@ -71,6 +76,17 @@ class _Opened:
     drops: int = 0
     read_ns: int = 0
     """When the drops were last read."""
+    taken: deque[Frames] = field(default_factory=deque)
+    """What was taken out while the engine was at work, and it has yet to get."""
+    reached_ns: int | None = None
+    """When what the engine got last was captured; None where it got all that there is."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be taken before the engine gets it."""
+        taken = self.taken
+        long = bool(taken) and int(taken[-1].time_ns[-1] - taken[0].time_ns[0]) >= MOST_TAKEN_NS
+        return len(taken) < MOST_TAKEN and not long
 
 
 class Tap:
@@ -88,7 +104,8 @@ class Tap:
         self.fullest = 0.0
         """How full a ring ever was, 0 to 1."""
         self._fill = 0.0
-        self._taken: list[Frames] = []
+        self._closed_ns, self._shed_s = 0, 0.0
+        """The end of the last window, and when that was closed."""
         try:
             for name in interfaces(config):
                 for kind in KINDS:
@@ -127,15 +144,25 @@ class Tap:
         while not stopping():
             now = time.time_ns()
             busy = self._drain(engine)
-            engine.advance(now - SETTLE_NS)
-            self._shed(engine)
+            behind_ns = self._behind_ns(now)
+            # A window is not over before the engine has got what was captured in it, however late that is.
+            engine.advance(now - behind_ns - SETTLE_NS)
+            self._shed(engine, behind_ns)
             each_round()
             self._look_after()
-            if busy:
-                time.sleep(BATCH_S)
-            else:
+            if not busy:
                 self._wait()
-        self._drain(engine)
+            elif not behind_ns:
+                time.sleep(BATCH_S)
+        now = time.time_ns()
+        while self._drain(engine) and self._behind_ns(now):
+            engine.advance(now - self._behind_ns(now) - SETTLE_NS)
+            each_round()
+
+    def _behind_ns(self, now_ns: int) -> int:
+        """How long ago what the engine got last was captured; 0 where it got all there was at a time."""
+        reached = min((tap.reached_ns for tap in self._taps if tap.reached_ns is not None), default=now_ns)
+        return max(0, now_ns - reached)
 
     def _wait(self) -> None:
         """Until a packet arrives. Interfaces that are not up report errors without end: they are left out."""
@@ -146,49 +173,69 @@ class Tap:
         poll.poll(IDLE_S * 1000)
 
     def _drain(self, engine: Engine) -> bool:
-        busy = bool(self._taken)
-        taken, self._taken = self._taken, []
-        for earlier in taken:
-            engine.feed(earlier)
+        busy = False
         for tap in self._taps:
-            if tap.ring is None:
-                continue
-            self._fill = max(self._fill, tap.ring.fill())
-            until = time.monotonic() + DRAIN_S
-            while time.monotonic() < until and (frames := self._take(tap.ring, engine)) is not None:
+            self._look_at(tap)
+            tap.reached_ns, until = None, time.monotonic() + DRAIN_S
+            while (frames := self._next(tap, engine)) is not None:
                 busy = True
                 engine.feed(frames)
-            tap.packets, drops = tap.ring.statistics()
-            before, tap.read_ns = tap.read_ns, time.time_ns()
-            if drops > tap.drops:
-                engine.dropped(drops - tap.drops, before, tap.read_ns)
-                log.warning("%s: the kernel dropped %d packets", tap.interface, drops - tap.drops)
-                tap.drops = drops
+                if time.monotonic() >= until:
+                    tap.reached_ns = int(frames.time_ns[-1])
+                    break
+            self._book_drops(tap, engine)
         return busy
+
+    def _look_at(self, tap: _Opened) -> float:
+        """How full a ring is. Media tells of overload: a burst of SIP fills the other ring in no time."""
+        fill = tap.ring.fill() if tap.ring is not None else 0.0
+        if tap.kind == "media":
+            self._fill = max(self._fill, fill)
+        return fill
+
+    def _next(self, tap: _Opened, engine: Engine) -> Frames | None:
+        if tap.taken:
+            return tap.taken.popleft()
+        return self._take(tap.ring, engine) if tap.ring is not None else None
+
+    @staticmethod
+    def _book_drops(tap: _Opened, engine: Engine) -> None:
+        if tap.ring is None:
+            return
+        before, now = tap.read_ns, time.time_ns()
+        tap.packets, drops = tap.ring.statistics()
+        tap.read_ns = now
+        if drops > tap.drops:
+            engine.dropped(drops - tap.drops, before, time.time_ns())
+            log.warning("%s: the kernel dropped %d packets", tap.interface, drops - tap.drops)
+            tap.drops = drops
 
     def _relieve(self, engine: Engine) -> None:
         """Empty the rings while the engine is at work; it gets the packets afterwards."""
         for tap in self._taps:
             if tap.ring is None:
                 continue
-            fill = tap.ring.fill()
-            self._fill = max(self._fill, fill)
+            fill = self._look_at(tap)
+            self._book_drops(tap, engine)
             if fill < RELIEF_FILL:
                 continue
-            while (frames := self._take(tap.ring, engine)) is not None:
-                self._taken.append(frames)
-                if len(self._taken) >= MOST_TAKEN:
-                    return
+            while tap.has_room and (frames := self._take(tap.ring, engine)) is not None:
+                tap.taken.append(frames)
 
     @staticmethod
     def _take(ring: Ring, engine: Engine) -> Frames | None:
         with engine.stages["capture"]:
             return ring.take(TAKE)
 
-    def _shed(self, engine: Engine) -> None:
+    def _shed(self, engine: Engine, behind_ns: int) -> None:
         """Do without what can be spared while the rings fill faster than they are emptied."""
+        closed_ns, now, pace = engine.closed_ns or 0, time.monotonic(), None
+        if closed_ns != self._closed_ns:
+            # Only then: most of the work is done at the end of a window.
+            pace = (closed_ns - self._closed_ns) / 1e9 / max(now - self._shed_s, 1e-3)
+            self._closed_ns, self._shed_s = closed_ns, now
         overload, before, recordings = self.overload, self.overload.level, engine.recordings
-        count = overload.look(self._fill, len(recordings), time.monotonic())
+        count = overload.look(shortage(self._fill, behind_ns / 1e9), len(recordings), now, pace)
         self.fullest = max(self.fullest, self._fill)
         self._fill = 0.0
         recordings.level, recordings.budget = overload.level, overload.budget

@@ -1,5 +1,6 @@
 """What the kernel says of a process and its children: CPU time and memory (proc(5))."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,5 +49,6 @@ def _family(pid: int) -> list[int]:
     found = [pid]
     for member in found:
         for children in Path(f"/proc/{member}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
+            with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+                found += map(int, children.read_text().split())
     return found

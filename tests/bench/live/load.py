@@ -27,6 +27,7 @@ BYTES: Final = 160  #: of a packet: 20 ms of G.711
 SETTLE_S: Final = 2  #: from the last call's beginning to the steady part
 
 _RING_S = 0.5
+_RECORDED = 17_600  # bytes a call and second
 _CALLS_A_HOST = 3000  # of the PBX: a port each
 _POOL = 8000 * 67 + 3  # samples of speech; prime to the stride, so each stream begins elsewhere in it
 _STRIDE = 7919
@@ -69,6 +70,11 @@ class Load:
     def ends(self) -> int:
         """The tick by which everything was sent."""
         return round((_RING_S + self.ramp_s + self.talk_s + 0.2) * 1000)
+
+    @property
+    def spool_bytes(self) -> int:
+        """What its recordings take, at most."""
+        return round(self.calls * self.talk_s * _RECORDED * 1.05) + self.calls * 20_000 + 50_000_000
 
     def to_json(self) -> str:
         """The argument for another process."""

@@ -100,9 +100,16 @@ def _call(
 
 def as_sent(load: Load, stream: int, found: RecordedStream, pool: NDArray[np.void]) -> int:
     """How many packets of a recorded stream are those that were sent, each counted once."""
+    return len(np.unique(numbers_as_sent(load, stream, found, pool)))
+
+
+def numbers_as_sent(
+    load: Load, stream: int, found: RecordedStream, pool: NDArray[np.void]
+) -> NDArray[np.int64]:
+    """Which packets of a stream, counted from 0, were recorded as they were sent, in the order recorded."""
     rows = found.rows
     if found.ssrc != load.ssrc[stream] or (rows["size"] != BYTES).any():
-        return 0
+        return np.empty(0, np.int64)
     number = (rows["seq"].astype(np.int64) - int(load.first_seq[stream])) & 0xFFFF
     # Longer than 65,536 packets, a stream's wraps are counted from the first, which may be the one lost.
     number += np.cumsum(np.diff(number, prepend=number[:1]) < -0x8000) * 0x10000
@@ -112,4 +119,4 @@ def as_sent(load: Load, stream: int, found: RecordedStream, pool: NDArray[np.voi
     right = (number < load.packets) & (rows["timestamp"] == sent_at)
     right &= rows["payload_type"] == (number == 0).astype(np.uint8) << 7
     right &= (found.payload.reshape(-1, BYTES) == payload).all(axis=1)
-    return len(np.unique(number[right]))
+    return np.asarray(number[right])
