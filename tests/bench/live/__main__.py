@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.bench.live.account import Used
 from tests.bench.live.load import Load
-from tests.bench.live.overload import Offer, overload
+from tests.bench.live.overload import RING_MB, Offer, overload
 from tests.bench.live.play import Played, play
 from tests.bench.live.recorder import INTERFACE, LiveRecorder
 from tests.bench.live.recount import recount, shown
@@ -111,7 +111,9 @@ def main() -> int:
         "--seconds", type=int, help=f"while all talk ({STEADY_S}; of an overload {OVERLOAD_S})"
     )
     parser.add_argument("--starts", type=int, help=f"calls that begin a second ({STARTS}; {OVERLOAD_STARTS})")
-    parser.add_argument("--ring-mb", type=int, help="capture.media_ring_mb; default: the recorder's")
+    parser.add_argument(
+        "--ring-mb", type=int, help="capture.media_ring_mb (the recorder's; 192 of an overload)"
+    )
     parser.add_argument(
         "--overload",
         action="store_true",
@@ -139,7 +141,7 @@ def lines(parsed: argparse.Namespace) -> Iterator[dict[str, Any]]:
     starts = parsed.starts or (OVERLOAD_STARTS if parsed.overload else STARTS)
     for load in (Load(count, seconds, starts) for count in calls):
         if parsed.overload:
-            yield overload(Offer(load, parsed.share, parsed.ring_mb))
+            yield overload(Offer(load, parsed.share, parsed.ring_mb or RING_MB))
         else:
             yield measure(load, parsed.ring_mb)
 

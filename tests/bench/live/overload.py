@@ -30,6 +30,8 @@ TRIAL_S: Final = 8
 """How long it records everything, to see what that takes."""
 PART: Final = 0.4
 """Of what all calls take. Half of it is enough for all, once their sound is not measured."""
+RING_MB: Final = 192
+"""It holds for as long as giving up calls takes a recorder that is this slow."""
 _SETTLE_S = 120.0
 _CALM_S = 60.0
 _LOOK_S = 0.5
@@ -41,7 +43,7 @@ class Offer:
 
     load: Load
     share: float | None = None
-    ring_mb: int | None = None
+    ring_mb: int = RING_MB
 
 
 class Watch:
@@ -85,9 +87,7 @@ class Watch:
 
 def overload(offer: Offer) -> dict[str, Any]:
     """The line of a run; ``correct`` where the recorder lost only what it says that it lost."""
-    capture: dict[str, object] = {"interfaces": [INTERFACE]}
-    if offer.ring_mb is not None:
-        capture["media_ring_mb"] = offer.ring_mb
+    capture: dict[str, object] = {"interfaces": [INTERFACE], "media_ring_mb": offer.ring_mb}
     load = offer.load
     with folder_for(load.spool_bytes) as folder:
         config = prepare(folder, capture=capture)
