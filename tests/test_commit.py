@@ -2,7 +2,6 @@ import errno
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from recorderd.spool.reader import Recording
 from recorderd.spool.recovery import recover
 from recorderd.spool.signing import HostKey
 from recorderd.spool.verify import verify
+from tests.forked import forked, told_by
 from tests.spool_builder import fill, make_desk, summary, window
 from tests.test_writer import file_size_limit
 
@@ -284,20 +284,12 @@ def commit_and_tell(desk, tell) -> None:
 
 def run_and_die(desk, kill) -> list[str]:
     """Do that in a forked process that ``kill`` kills; what it told."""
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            kill()
-            commit_and_tell(desk, theirs.sendall)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    theirs.close()
-    with ours, ours.makefile("rb") as stream:
-        told = stream.read().decode().split()
-    os.waitpid(pid, 0)
-    return told
+
+    def run(tell) -> None:
+        kill()
+        commit_and_tell(desk, tell)
+
+    return [word.decode() for word in told_by(*forked(run))]
 
 
 def assert_nothing_lost(desk, told) -> None:

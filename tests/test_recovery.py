@@ -23,6 +23,7 @@ from recorderd.spool.recovery import recover, recover_part
 from recorderd.spool.signing import HostKey
 from recorderd.spool.verify import verify
 from recorderd.spool.writer import RecordingWriter
+from tests.forked import forked, told_by
 from tests.spool_builder import STARTED_NS, STARTED_US, fill, make_desk, summary, window
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,24 +68,12 @@ def begin_and_tell(desk, tell) -> RecordingWriter:
 def in_child(desk, prepare=lambda: None, record=record_and_tell) -> tuple[int, socket.socket]:
     """A forked process that records and then dies as a killed one does. Returns its pid and where it
     tells."""
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            prepare()
-            record(desk, theirs.sendall)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    theirs.close()
-    return pid, ours
 
+    def run(tell) -> None:
+        prepare()
+        record(desk, tell)
 
-def acknowledged(pid: int, told: socket.socket) -> list[bytes]:
-    with told, told.makefile("rb") as stream:
-        acks = stream.read().split()
-    os.waitpid(pid, 0)
-    return acks
+    return forked(run)
 
 
 def check(desk, acks: list[bytes]) -> None:
@@ -147,7 +136,7 @@ def test_killed_at_every_act_on_the_disk(tmp_path, moment, record, last):
     while last not in acks:
         operation += 1
         desk = make_desk(tmp_path / str(operation))
-        acks = acknowledged(*in_child(desk, lambda at=operation: die_at(at, moment), record))
+        acks = told_by(*in_child(desk, lambda at=operation: die_at(at, moment), record))
         check(desk, acks)
     # Open, mkdir, open, header, six records, the end, the manifest's three, rename, close: at least.
     assert operation > 15
@@ -162,7 +151,7 @@ def test_killed_at_random_moments(tmp_path):
         pid, told = in_child(desk)
         time.sleep(chance.uniform(0.0005, 0.02))
         os.kill(pid, signal.SIGKILL)
-        acks = acknowledged(pid, told)
+        acks = told_by(pid, told)
         check(desk, acks)
         seen.add(len(acks))
         shutil.rmtree(folder)

@@ -121,16 +121,7 @@ class Ring:
             size = largest_possible(ring_sizes(ring_mb, frame_bytes), self._allocate)
             if size is None:
                 raise CaptureError(f"{interface}: no memory for a ring of {BLOCK_BYTES >> 10} KiB")
-            self.size = size
-            # Populated now, lest each page cost a fault when the first packets come.
-            self._memory = mmap.mmap(
-                self._socket.fileno(),
-                size.frames * size.frame_bytes,
-                flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
-            )
-            self._rows = np.frombuffer(self._memory, np.uint8).reshape(size.frames, size.frame_bytes)
-            self._status = self._rows.view(np.uint32)[:, 0]
-            self._head = 0
+            self._map(size)
             self._packets = self._drops = 0
             self._socket.start()
         except OSError as error:
@@ -139,6 +130,18 @@ class Ring:
         except BaseException:
             self._socket.close()
             raise
+
+    def _map(self, size: RingSize) -> None:
+        self.size = size
+        # Populated now, lest each page cost a fault when the first packets come.
+        self._memory = mmap.mmap(
+            self._socket.fileno(),
+            size.frames * size.frame_bytes,
+            flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
+        )
+        self._rows = np.frombuffer(self._memory, np.uint8).reshape(size.frames, size.frame_bytes)
+        self._status = self._rows.view(np.uint32)[:, 0]
+        self._head = 0
 
     def _allocate(self, size: RingSize) -> None:
         self._socket.set_option(PACKET_RX_RING, struct.pack("4I", *size))

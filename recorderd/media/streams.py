@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import grown
 from recorderd.media.lookup import Lookup
 
 UNBOUND: Final = -1
@@ -98,10 +99,7 @@ class StreamTable:
 
     def _grow(self, size: int) -> None:
         for name in self._columns():
-            old = getattr(self, name)
-            new = np.zeros((size, *old.shape[1:]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            setattr(self, name, grown(getattr(self, name), size))
 
     def _reset(self, row: int, key: int) -> None:
         for name in self._columns():
@@ -144,6 +142,10 @@ class StreamTable:
             self._grow(2 * self._used)
         self._used += 1
         return self._used - 1
+
+    def seen(self, rows: NDArray[np.int32], time_us: NDArray[np.int64]) -> None:
+        """Packets of these streams arrived at these times, in microseconds."""
+        np.maximum.at(self.last_seen_ns, rows, time_us * 1000)
 
     def restart(self, row: int) -> None:
         """Give a stream back: it is followed on, but belongs to nobody and nothing is known of it."""

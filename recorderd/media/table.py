@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import as_items
+
 FEW, FEW_BATCHES = 1000, 32
 """Batches of fewer packets are put together when there are so many of them."""
 
@@ -161,6 +163,4 @@ class _Group:
         here = place >= 0
         if not here.all():
             place, rows = place[here], rows[here]
-        # A row as one item of so many bytes: NumPy moves items whole.
-        whole = f"V{width}"
-        self.payload[:, :width].view(whole)[:, 0][place] = rows[:, :width].view(whole)[:, 0]
+        as_items(self.payload[:, :width])[place] = as_items(rows[:, :width])

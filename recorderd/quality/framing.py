@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import as_items
 from recorderd.quality.coded import FRAME
 
 Places = NDArray[np.int64]
@@ -20,11 +21,10 @@ def ranges(starts: Places, ends: Places) -> Places:
 
 def picked(payload: NDArray[np.uint8], rows: Places) -> NDArray[np.uint8]:
     """Some rows of a matrix (n, w), each moved whole."""
-    width = payload.shape[1]
-    if not width:
+    if not payload.shape[1]:
         return payload[rows]
-    whole: NDArray[np.uint8] = payload.view(f"V{width}")[:, 0][rows].view(np.uint8)
-    return whole.reshape(len(rows), width)
+    whole: NDArray[np.uint8] = as_items(payload)[rows].view(np.uint8)
+    return whole.reshape(len(rows), payload.shape[1])
 
 
 def runs(values: Places) -> tuple[Places, Places]:

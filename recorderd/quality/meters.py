@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.g711 import RATE
+from recorderd.media.columns import grown
 from recorderd.media.streams import OPUS, OTHER, PCMA, PCMU
 from recorderd.quality.coded import FRAME, SILENCE, CodedFrames, Loudness
 from recorderd.quality.figures import Figures
@@ -254,5 +255,4 @@ class Meters:
         self._room = size
         for part in (self._spoken, self._quiet, self._opus):
             part.grow(size)
-        self._unsent = np.concatenate((self._unsent, np.zeros(size - len(self._unsent), np.int64)))
-        self._known = np.concatenate((self._known, np.zeros(size - len(self._known), np.bool_)))
+        self._unsent, self._known = grown(self._unsent, size), grown(self._known, size)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from recorderd.codecs import opus_toc
 from recorderd.codecs.opus import OpusRuns
+from recorderd.media.columns import grown
 from recorderd.quality.coded import FRAME, Loudness, in_runs
 from recorderd.quality.framing import ranges, runs
 
@@ -114,10 +115,7 @@ class OpusTurns:
     def grow(self, size: int) -> None:
         """Make room for ``size`` tracks."""
         for name in ("_credit", "_rested", "_heard"):
-            new = np.zeros(size, np.int64)
-            old = getattr(self, name)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            setattr(self, name, grown(getattr(self, name), size))
 
     def clear(self, track: int) -> None:
         """Begin with nothing."""

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import grown
 from recorderd.quality.coded import FRAME, Loudness
 from recorderd.quality.framing import ranges, runs
 from recorderd.quality.tallies import CHANGING, FRAME_S, RECENT, Tallies
@@ -30,10 +31,7 @@ class Share:
         """Make room for ``size`` tracks."""
         self._tallies.grow(size)
         for name in ("samples", "peak", "weight", "_clipped", "_looked_at", "_waiting"):
-            old = getattr(self, name)
-            new = np.zeros(size, old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            setattr(self, name, grown(getattr(self, name), size))
 
     def clear(self, track: int) -> None:
         """Begin with nothing."""

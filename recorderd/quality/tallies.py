@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import grown
+
 FRAME_S: Final = 0.02
 
 PAIR: Final = 2
@@ -58,10 +60,7 @@ class Tallies:
     def grow(self, size: int) -> None:
         """Make room for ``size`` tracks."""
         for name in ("counts", "_held", "_recent"):
-            old = getattr(self, name)
-            new = np.zeros((size, *old.shape[1:]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+            setattr(self, name, grown(getattr(self, name), size))
 
     def clear(self, track: int) -> None:
         """Begin with nothing."""

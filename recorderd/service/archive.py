@@ -224,7 +224,7 @@ def _recorder_drops(call: Call, session: Session | None, tracks: Sequence[Track]
     """What the recorder lost in a call's time. What cost this call nothing is not held against it: all its
     packets came, and no loss was where there is no packet of it.
     """
-    lost = engine.lost_during(call)
+    lost = engine.lost_during(call) if session is None else session.losses
     if not lost.count or call.answered_at is None:
         return 0
     if session is None:

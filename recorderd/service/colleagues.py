@@ -28,9 +28,6 @@ from recorderd.service.handover import (
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.flow_hash import share_of
 
-COLUMN_BYTES: Final = 32
-"""What a packet takes besides its payload."""
-
 MAX_WAITING_BYTES: Final = 32 << 20
 """What waits for a colleague who takes nothing; what is more is lost."""
 
@@ -158,7 +155,7 @@ class Colleagues:
             return packets
         gone = packets.select(away)
         # A stream that goes on is not forgotten.
-        np.maximum.at(streams.last_seen_ns, gone.stream, gone.time_us * 1000)
+        streams.seen(gone.stream, gone.time_us)
         self._send(gone, streams)
         return packets.select(~away)
 
@@ -183,7 +180,7 @@ class Colleagues:
             outgoing = self._outgoing[worker]
             outgoing.packets.append(part)
             outgoing.keys.append(streams.key[part.stream] ^ SALT)
-            outgoing.bytes += _bytes(part)
+            outgoing.bytes += part.nbytes
             if outgoing.bytes > MAX_WAITING_BYTES:
                 self._give_up_waiting(outgoing)
 
@@ -218,7 +215,7 @@ class Colleagues:
                 rest = packets.select(np.arange(len(packets)) >= MOST)
                 outgoing.packets = [rest] if len(rest) else []
                 outgoing.keys = [keys[MOST:]] if len(rest) else []
-                outgoing.bytes = _bytes(rest)
+                outgoing.bytes = rest.nbytes
                 outgoing.introduced, outgoing.lost, outgoing.words = [], [], []
 
     def take_in(self, handed: Handed, streams: StreamTable, note: Callable[[int, Origin], None]) -> Packets:
@@ -238,7 +235,3 @@ class Colleagues:
             self.counters["packets_unintroduced"] += int(np.count_nonzero(rows < 0))
             packets = packets.select(rows >= 0)
         return packets
-
-
-def _bytes(packets: Packets) -> int:
-    return packets.nbytes

@@ -161,7 +161,7 @@ class Engine:
         """Take in what another worker got of this one's calls, or lost of them."""
         assert self.colleagues is not None
         for lost in handed.lost:
-            self.dropped(lost.count, lost.since_ns, lost.until_ns, by_other=True)
+            self._lost("dropped_by_others", lost.count, lost.since_ns, lost.until_ns)
         if handed.introduced:
             self._begin_clock(min(stream.since_ns for stream in handed.introduced))
         with self.stages["streams"]:
@@ -180,8 +180,7 @@ class Engine:
         if (rows < 0).any():
             # More streams than there is room for, in a flood of strangers: some may be of calls that begin.
             refused = media.time_ns[rows < 0]
-            self.counters["packets_refused"] += len(refused)
-            self.losses.add(len(refused), Span(int(refused.min()) / 1000, int(refused.max()) / 1000 + 1))
+            self._lost("packets_refused", len(refused), int(refused.min()), int(refused.max()) + 1000)
             packets = packets.select(rows >= 0)
         if self.colleagues is not None:
             packets = self.colleagues.hand_on(packets, self.streams)
@@ -199,7 +198,7 @@ class Engine:
         gone = self.streams.owner[packets.stream] == SHED
         if not gone.any():
             return packets
-        np.maximum.at(self.streams.last_seen_ns, packets.stream[gone], packets.time_us[gone] * 1000)
+        self.streams.seen(packets.stream[gone], packets.time_us[gone])
         self.counters["packets_shed"] += int(np.count_nonzero(gone))
         return packets.select(~gone)
 
@@ -209,13 +208,15 @@ class Engine:
         if lost is not None:
             self.dropped(len(lost), int(lost.min()) * 1000, int(lost.max()) * 1000 + 1)
 
-    def dropped(self, count: int, since_ns: int, until_ns: int, *, by_other: bool = False) -> None:
-        """Say that the kernel dropped packets, some time between two moments; or another worker did, of which
-        some may have been of calls of this one.
-        """
-        self.counters["dropped_by_others" if by_other else "kernel_drops"] += count
-        if self.colleagues is not None and not by_other:
+    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
+        """Say that packets were dropped here, some time between two moments."""
+        if self.colleagues is not None:
             self.colleagues.tell_lost(count, since_ns, until_ns)
+        self._lost("kernel_drops", count, since_ns, until_ns)
+
+    def _lost(self, counter: str, count: int, since_ns: int, until_ns: int) -> None:
+        """Book packets that may have been of calls of this engine."""
+        self.counters[counter] += count
         self.losses.add(count, Span(since_ns / 1000, until_ns / 1000))
 
     def lost_during(self, call: Call) -> Lost:
@@ -291,7 +292,7 @@ class Engine:
             order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
             # When a stream was heard is told by its packets before the window's end, never by how they came.
             heard = packets.time_us < end_ns // 1000
-            np.maximum.at(self.streams.last_seen_ns, packets.stream[heard], packets.time_us[heard] * 1000)
+            self.streams.seen(packets.stream[heard], packets.time_us[heard])
             left = np.flatnonzero(stay & (self.streams.owner[packets.stream] == UNBOUND))
             if len(left):
                 rows, first = np.unique(packets.stream[left], return_index=True)

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import grown
 from recorderd.quality.figures import Figures
 from recorderd.quality.meters import Meters
 from recorderd.service.window import Window
@@ -89,7 +90,7 @@ class Hearing:
 
     def _open(self, number: int) -> None:
         if number >= len(self._mine):
-            self._mine = np.concatenate([self._mine, np.zeros(number + 1, np.int64)])
+            self._mine = grown(self._mine, 2 * number)
         self._mine[number] = self._meters.open()
 
     def window(self, window: Window, meter: NDArray[np.int32], seconds: NDArray[np.int32]) -> bool:
