@@ -16,7 +16,8 @@ GZIP = b"\x1f\x8b"
 def open_capture(path: str | PathLike[str]) -> Iterator[Frames]:
     """The frames of a capture file in the order of the file, in batches of some thousands.
 
-    Memory is bounded whatever the size of the file. Each batch is of one link type and owns its matrix.
+    Memory is bounded whatever the size of the file. Each batch is of one link type, and its matrix is written
+    to no more.
 
     Raises:
         CaptureFileError: ``FILE: what, at byte N`` at the first damage, after all frames before it were

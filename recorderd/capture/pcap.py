@@ -39,17 +39,21 @@ def read_pcap(window: Window) -> Iterator[Frames]:
     while True:
         found = find_records(shape, window)
         header_of = heads(window.data, found.at, RECORD_HEADER)
-        seconds, fraction, _, wirelen = (column(header_of, at, order + "u4") for at in range(0, 16, 4))
-        time_ns = seconds.astype(np.int64) * 1_000_000_000 + fraction.astype(np.int64) * unit_ns
-        # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
-        holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
-        good = int(holes[0]) if len(holes) else len(found.at)
+        seconds, fraction, wirelen = (column(header_of, at, order + "u4") for at in (0, 4, 12))
+        time_ns = seconds.astype(np.int64)
+        time_ns *= 1_000_000_000
+        time_ns += fraction if unit_ns == 1 else fraction.astype(np.int64) * unit_ns
+        good = len(found.at)
+        if not found.length.all():
+            # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
+            holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
+            good = int(holes[0]) if len(holes) else good
         if good:
             start, length = found.at[:good] + RECORD_HEADER, found.length[:good]
             yield from as_frames(
                 LINK_TYPES[number], time_ns[:good], window.data, start, length, wirelen[:good]
             )
-        if len(holes):
+        if good < len(found.at):
             raise Damage("a record of no length", window.position_of(int(found.at[good])))
         window.at = found.end
         if found.absurd:

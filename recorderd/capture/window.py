@@ -1,14 +1,15 @@
 """A sliding window over a capture file, so that a file of any size is read in bounded memory."""
 
 import gzip
+import weakref
 import zlib
 from io import BufferedIOBase
 
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 1 << 20
-"""Bytes in memory at a time: some 9,000 G.711 packets."""
+CHUNK = 1 << 21
+"""Bytes read at a time: some 9,000 G.711 packets."""
 SLACK = (1 << 18) + 64
 """Bytes past the chunk that may be addressed though not filled: rows are gathered as wide as the widest."""
 
@@ -22,12 +23,17 @@ class Damage(Exception):
 
 
 class Window:
-    """``data[at:end]`` was read and not yet consumed; ``data[at]`` is byte ``position`` of the file."""
+    """``data[at:end]`` was read and not yet consumed; ``data[at]`` is byte ``position`` of the file.
+
+    What was read into ``data`` stays: :meth:`more` reads into other memory, and into this only when no array
+    points here any more.
+    """
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
         self._before = 0
         self._failure = ""
+        self._free: list[memoryview] = []
         self._allocate(CHUNK)
         self.at = self.end = 0
 
@@ -48,13 +54,12 @@ class Window:
         Raises:
             Damage: the file is packed and the packing is damaged here.
         """
-        kept = bytes(self.raw[self.at : self.end])
-        if at_least + SLACK > len(self.raw):
-            self._allocate(at_least)
-        self.raw[: len(kept)] = kept
+        kept = self.data[self.at : self.end]
+        self._allocate(max(at_least, CHUNK))
+        self.data[: len(kept)] = kept
         self._before += self.at
         self.at, self.end = 0, len(kept)
-        room = memoryview(self.raw)[: len(self.raw) - SLACK]
+        room = self.raw[: len(self.raw) - SLACK]
         while self.end < len(room) and not self._failure:
             count = self._read(room[self.end :])
             if count == 0:
@@ -77,8 +82,11 @@ class Window:
 
     def _allocate(self, size: int) -> None:
         """The bytes, and the same as an array: the one is faster for one number, the other for many."""
-        self.raw = bytearray(size + SLACK)
+        # Fresh memory costs a fault a page; what nothing points into any more comes back to be used again.
+        usable = self._free and len(self._free[-1]) >= size + SLACK
+        self.raw = self._free.pop() if usable else np.empty(size + SLACK, np.uint8).data
         self.data: NDArray[np.uint8] = np.frombuffer(self.raw, np.uint8)
+        weakref.finalize(self.data, self._free.append, self.raw).atexit = False
 
     def _read(self, room: memoryview) -> int:
         """Read into memory; what a packed file hides is told only after what could be unpacked was used."""

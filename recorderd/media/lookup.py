@@ -58,7 +58,7 @@ class Lookup:
 
     def find(self, keys: Keys) -> Rows:
         """The row of each key, -1 where there is none."""
-        at = (keys >> self._shift).astype(np.intp)
+        at = (keys >> self._shift).view(np.int64)
         rows = self._row[at]
         astray = np.flatnonzero(self._key[at] != keys)
         while len(astray):

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from recorderd.wire.columns import is_every_row
+from recorderd.wire.columns import together
 from recorderd.wire.frames import Frames, LinkType
 from recorderd.wire.media_packets import MediaPackets
 from recorderd.wire.stream_key import StreamKey
@@ -49,7 +49,7 @@ def _number(data: NDArray[np.uint8], at: int, dtype: DTypeLike) -> NDArray[Any]:
 
 def _same(value: int, row: NDArray[np.intp]) -> NDArray[np.int32]:
     """One value for all rows, without the memory of as many."""
-    return np.broadcast_to(np.int32(value), row.shape)
+    return np.ndarray(row.shape, np.int32, np.int32(value).tobytes(), 0, (0,))
 
 
 def find_plain(frames: Frames, keys: StreamKey) -> tuple[NDArray[np.bool_], MediaPackets] | None:
@@ -58,28 +58,32 @@ def find_plain(frames: Frames, keys: StreamKey) -> tuple[NDArray[np.bool_], Medi
     if frames.link != LinkType.ETHERNET or not len(data) or data.shape[1] < PAYLOAD_AT:
         return None
     # All that is looked at, close together: the frames themselves are too much for the processor's cache.
-    header = np.ascontiguousarray(data[:, :PAYLOAD_AT])
-    end = _number(header, TRANSPORT_AT + 4, ">u2").astype(np.int32)
+    header = together(data[:, :PAYLOAD_AT])
+    end = _field(header, TRANSPORT_AT + 4, ">u2").astype(np.int32)
     end += TRANSPORT_AT
-    plain = (_field(header, 12, np.uint64) & _TYPE_MASK) == _TYPE
-    plain &= (_field(header, 20, np.uint64) & _WHOLE_MASK) == _WHOLE
+    second = _number(header, RTP_AT + 1, np.uint8)
+    plain = (_number(header, 12, np.uint64) & _TYPE_MASK) == _TYPE
+    plain &= (_number(header, 20, np.uint64) & _WHOLE_MASK) == _WHOLE
     # RFC 3550 section 5.1: version 2, no padding, extension or CSRC; RFC 5761 section 4: no RTCP.
     plain &= header[:, RTP_AT] == 0x80
-    plain &= (header[:, RTP_AT + 1] - np.uint8(192)) > 31
+    plain &= (second - np.uint8(192)) > 31
+    packet_end = _field(header, NETWORK_AT + 2, ">u2").astype(np.int32)
+    packet_end += NETWORK_AT
     plain &= end >= PAYLOAD_AT
-    plain &= end <= _number(header, NETWORK_AT + 2, ">u2").astype(np.int32) + NETWORK_AT
+    plain &= end <= packet_end
     plain &= end <= frames.caplen
-    row = np.flatnonzero(plain)
-    if not len(row):
-        return None
-    whole = is_every_row(row, len(data))
-    if not whole:
-        header, end = header[row], end[row]
+    if plain.all():
+        row, time_ns = np.arange(len(data)), frames.time_ns
+    else:
+        row = np.flatnonzero(plain)
+        if not len(row):
+            return None
+        header, end, second, time_ns = header[row], end[row], second[row], frames.time_ns[row]
     ssrc = _number(header, RTP_AT + 8, ">u4")
-    second = header[:, RTP_AT + 1]
+    end -= PAYLOAD_AT
     addresses = keys.addresses4(header[:, NETWORK_AT:])
     return plain, MediaPackets(
-        time_ns=frames.time_ns if whole else frames.time_ns[row],
+        time_ns=time_ns,
         key=keys.key(addresses, _number(header, TRANSPORT_AT, ">u4"), ssrc),
         seq=_number(header, RTP_AT + 2, ">u2"),
         timestamp=_number(header, RTP_AT + 4, ">u4"),
@@ -87,9 +91,9 @@ def find_plain(frames: Frames, keys: StreamKey) -> tuple[NDArray[np.bool_], Medi
         payload_type=second & np.uint8(0x7F),
         marker=second >= 0x80,
         payload_at=_same(PAYLOAD_AT, row),
-        payload_len=end - np.int32(PAYLOAD_AT),
+        payload_len=end,
         row=row,
         network_at=_same(NETWORK_AT, row),
         transport_at=_same(TRANSPORT_AT, row),
-        data=frames.data,
+        data=data,
     )

@@ -30,7 +30,9 @@ class StreamKey:
 
     def addresses4(self, header: NDArray[np.uint8]) -> NDArray[np.uint64]:
         """From IPv4 headers, uint8 (n, >=20): what of the key depends on both addresses, uint64 (n,)."""
-        return self._mix(column(header, 12, "<u8") ^ self._start4)
+        state = column(header, 12, "<u8")
+        state ^= self._start4
+        return self._mix(state)
 
     def addresses6(self, header: NDArray[np.uint8]) -> NDArray[np.uint64]:
         """From IPv6 headers, uint8 (n, >=40): what of the key depends on both addresses, uint64 (n,)."""
@@ -44,13 +46,18 @@ class StreamKey:
         self, addresses: NDArray[np.uint64], ports: NDArray[np.uint32], ssrc: NDArray[np.uint32]
     ) -> NDArray[np.uint64]:
         """The whole key. ``ports`` is the source port << 16 | the destination port."""
-        return self._mix(addresses ^ (ports.astype(np.uint64) << np.uint64(32)) ^ ssrc)
+        state = ports.astype(np.uint64)
+        state <<= np.uint64(32)
+        state |= ssrc
+        state ^= addresses
+        return self._mix(state)
 
     def _mix(self, state: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """A bijection of 64 bits that spreads each bit over all others; works in place."""
-        state ^= state >> np.uint64(32)
+        shifted = state >> np.uint64(32)
+        state ^= shifted
         state *= self._multiply1
-        state ^= state >> np.uint64(29)
+        state ^= np.right_shift(state, np.uint64(29), out=shifted)
         state *= self._multiply2
-        state ^= state >> np.uint64(32)
+        state ^= np.right_shift(state, np.uint64(32), out=shifted)
         return state
