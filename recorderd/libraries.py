@@ -3,6 +3,9 @@
 What the environment says already goes first.
 """
 
+import atexit
+import contextlib
+import ctypes
 import gc
 import os
 from collections.abc import Iterator
@@ -15,6 +18,23 @@ def prepare() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # pydantic looks through all installed distributions for plugins; one would see the configuration.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What is there in the end goes with the process: the collector need not look through it once more.
+    atexit.register(gc.freeze)
+    _keep_memory()
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_KEPT = 1 << 30
+
+
+def _keep_memory() -> None:
+    """What a window of packets takes up the next one needs again. Given back to the kernel in between, every
+    4 KiB of it would cost a page fault each time (mallopt(3))."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such thing
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, option in (("TRIM", _M_TRIM_THRESHOLD), ("MMAP", _M_MMAP_THRESHOLD)):
+            if f"MALLOC_{name}_THRESHOLD_" not in os.environ:
+                mallopt(option, _KEPT)
 
 
 @contextmanager

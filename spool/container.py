@@ -69,6 +69,49 @@ class Media(NamedTuple):
     payload: NDArray[np.uint8]
 
 
+class SealingRoom:
+    """Memory that records are made in, one after another, for whoever makes many: a record's plaintext, the
+    record, and what it opens to again. Used by one thread at a time."""
+
+    __slots__ = (
+        "_again",
+        "_plain",
+        "_whole",
+        "checked",
+        "length",
+        "opened",
+        "plaintext",
+        "record",
+        "sealed",
+    )
+
+    def __init__(self) -> None:
+        self._grow(1 << 16)
+        self.fit(0)
+
+    def _grow(self, length: int) -> None:
+        self._plain = memoryview(bytearray(length))
+        self._whole = memoryview(bytearray(HEAD_BYTES + length + TAG_BYTES + CRC.size))
+        self._again = bytearray(length)
+
+    def fit(self, length: int) -> None:
+        """The next record has a plaintext of so many bytes, as nearly all have that follow one another."""
+        if length > len(self._plain):
+            self._grow(max(length, 2 * len(self._plain)))
+        end = HEAD_BYTES + length + TAG_BYTES
+        self.length = length
+        self.plaintext = self._plain[:length]
+        self.record = self._whole[: end + CRC.size]
+        self.checked = self._whole[:end]  # what the CRC runs over
+        self.sealed = self._whole[HEAD_BYTES:end]
+        self.opened = memoryview(self._again)[:length]
+
+    def agrees(self) -> bool:
+        """Whether what was opened is the plaintext."""
+        # Strings of bytes compare as memory, views of them byte by byte as numbers.
+        return self._again.startswith(self.plaintext)
+
+
 class RecordSealer:
     """Seals records one after another: sequence, nonce and running CRC move with each."""
 
@@ -83,23 +126,49 @@ class RecordSealer:
         self.records = 0
 
     def seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> bytes:
-        """One whole record. It is opened again and compared before it is given out, so that a fault of
-        memory or processor cannot seal audio that nobody can ever open; raises ArithmeticError then."""
-        length = len(plaintext) + TAG_BYTES
+        """One whole record; as :meth:`seal_in` does."""
+        return bytes(self.seal_in(SealingRoom(), kind, elapsed_ms, plaintext))
+
+    def seal_in(
+        self, room: SealingRoom, kind: Kind, elapsed_ms: int, *parts: bytes | memoryview
+    ) -> memoryview:
+        """One whole record of these parts of a plaintext, in ``room`` until that is used again.
+
+        It is opened again and compared before it is given out, so that a fault of memory or processor cannot
+        seal audio that nobody can ever open; raises ArithmeticError then.
+        """
+        size = sum(map(len, parts))
+        length = size + TAG_BYTES
         if length > MAX_RECORD:
             raise ValueError(f"a record of {length} bytes is too long")
+        if size != room.length:
+            room.fit(size)
+        plaintext, sealed = room.plaintext, room.sealed
+        at = 0
+        for part in parts:
+            end = at + len(part)
+            plaintext[at:end] = part
+            at = end
         sequence = self.records
         if not 0 <= elapsed_ms <= MAX_ELAPSED:  # the clock may jump; the true times are inside
             elapsed_ms = 0 if elapsed_ms < 0 else MAX_ELAPSED
         head = HEAD.pack(length, sequence, elapsed_ms, kind, _NO_BYTES)
         nonce = (self._nonce_head ^ sequence).to_bytes(4, "little") + self._nonce_tail
         associated = self._header_hash + head
-        ciphertext = self._aes.encrypt(nonce, plaintext, associated)
-        if self._aes.decrypt(nonce, ciphertext, associated) != plaintext:
+        record = room.record
+        record[:HEAD_BYTES] = head
+        aes = self._aes
+        aes.encrypt_into(nonce, plaintext, associated, sealed)
+        try:
+            aes.decrypt_into(nonce, sealed, associated, room.opened)
+        except InvalidTag:
+            raise ArithmeticError("a record did not open again") from None
+        if not room.agrees():
             raise ArithmeticError("a record did not open to what was sealed")
-        self._crc = crc = crc32(ciphertext, crc32(head, self._crc))
+        self._crc = crc = crc32(room.checked, self._crc)
         self.records = sequence + 1
-        return b"".join((head, ciphertext, CRC.pack(crc)))
+        CRC.pack_into(record, HEAD_BYTES + length, crc)
+        return record
 
 
 class RecordOpener:
@@ -123,9 +192,14 @@ class RecordOpener:
             raise SpoolCorrupt(f"record {sequence} does not authenticate") from None
 
 
+def media_head(base_time_us: int, row_bytes: int, payload_bytes: int) -> bytes:
+    """What comes before raw rows (16 bytes each) and their payload in the plaintext of a media record."""
+    return _MEDIA.pack(base_time_us, row_bytes // ROW_BYTES, payload_bytes)
+
+
 def pack_media(base_time_us: int, rows: bytes, payload: bytes) -> bytes:
-    """The plaintext of a media record from raw rows (16 bytes each) and their payload."""
-    return b"".join((_MEDIA.pack(base_time_us, len(rows) // ROW_BYTES, len(payload)), rows, payload))
+    """The plaintext of a media record from raw rows and their payload."""
+    return b"".join((media_head(base_time_us, len(rows), len(payload)), rows, payload))
 
 
 def unpack_media(plaintext: bytes) -> Media:
@@ -255,16 +329,14 @@ class StreamTally:
         ]
 
 
-def end_plaintext(records: int, refused_packets: int, tally: StreamTally, summary: dict[str, Any]) -> bytes:
-    """The plaintext of the end record after ``records`` records."""
-    return json_plaintext(
-        {
-            "records": records,
-            "refused_packets": refused_packets,
-            "streams": tally.figures(),
-            "summary": summary,
-        }
-    )
+def end_plaintext(
+    records: int, refused_packets: int, tally: StreamTally, summary: dict[str, Any] | bytes
+) -> bytes:
+    """The plaintext of the end record after ``records`` records; ``summary`` may be given as its JSON."""
+    figures = {"records": records, "refused_packets": refused_packets, "streams": tally.figures()}
+    told = summary if isinstance(summary, bytes) else json_plaintext(summary)
+    # The summary is the last in order of the keys, and the longest: it is put into JSON once.
+    return b"".join((json_plaintext(figures)[:-1], b',"summary":', told, b"}"))
 
 
 def check_end(end: dict[str, Any], records: int, tally: StreamTally) -> list[str]:

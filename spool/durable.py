@@ -16,7 +16,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 TEMPORARY = ".tmp"
 
 
-def disk_error(error: OSError, path: Path) -> RecorderError:
+def disk_error(error: OSError, path: Path | str) -> RecorderError:
     """The error to tell the user for a failed operation on the spool's disk."""
     kind = DiskFull if error.errno in FULL else SpoolError
     return kind(f"{path}: {error.strerror or error}")
@@ -40,20 +40,20 @@ def make_folder(path: Path, mode: int = 0o750) -> None:
     sync_folder(path.parent)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write everything. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def write_new(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+def write_new(path: Path | str, data: bytes, *, mode: int = 0o640) -> None:
     """Write a whole file that nobody believes before the next flush. Raises OSError; there is none then."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         write_all(descriptor, data)
     except OSError:
-        path.unlink()
+        os.unlink(path)  # noqa: PTH108 - the names of what is written for each call are plain text
         raise
     finally:
         os.close(descriptor)

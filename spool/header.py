@@ -239,10 +239,12 @@ def parse_header(data: bytes) -> Header:
     return Header(core, salt, commitment, tuple(slots), raw)
 
 
+_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
 def canonical_json(value: object) -> bytes:
     """JSON that has one spelling: ASCII, sorted keys, no white space."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.encode("ascii")
+    return _TO_JSON(value).encode("ascii")
 
 
 def _typed(value: Any, kind: type) -> Any:

@@ -63,10 +63,11 @@ class Index(CallRows, SyncRows):
         path: Path | str,
         sha256: str | None,
         size: int | None,
+        text: bytes | None = None,
     ) -> None:
         """A recording was sealed, recovered or damaged. ``sha256`` (hex) and ``size`` are of the whole
-        file."""
-        self._put_recording(recording_id, state, summary, str(path), sha256, size)
+        file, ``text`` is the summary's JSON, for who has that already."""
+        self._put_recording(recording_id, state, summary, str(path), sha256, size, text)
 
     def recordings(
         self,
@@ -125,6 +126,7 @@ class Index(CallRows, SyncRows):
         path: str | None,
         sha256: str | None,
         size: int | None,
+        text: bytes | None = None,
     ) -> None:
         review = summary.get("review") or {}
         call_ids = summary.get("call_ids") or []
@@ -141,7 +143,7 @@ class Index(CallRows, SyncRows):
                 path,
                 sha256,
                 size,
-                json_text({key: value for key, value in summary.items() if _is_told(key, value)}),
+                text.decode("ascii") if text is not None and text.isascii() else _text(summary),
             ],
         )
         for call_id in call_ids:
@@ -172,6 +174,10 @@ class Index(CallRows, SyncRows):
             }
             for row in rows
         ]
+
+
+def _text(summary: Json) -> str:
+    return json_text({key: value for key, value in summary.items() if _is_told(key, value)})
 
 
 def _is_told(key: str, value: object) -> bool:

@@ -82,12 +82,15 @@ class Manifest:
             summary=summary,
         )
 
-    def signed(self, key: HostKey) -> "Bytes":
-        """The bytes of the manifest file."""
-        # Not asdict(), which copies the summary to its leaves.
-        members = {name: getattr(self, name) for name in _NAMES}
-        text = json.dumps(members, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        body = text.encode("ascii")
+    def signed(self, key: HostKey, summary: "Bytes | None" = None) -> "Bytes":
+        """The bytes of the manifest file. ``summary`` is its JSON, keys sorted, for who has that already."""
+        if summary is None or not summary.isascii():
+            summary = _TO_JSON(self.summary).encode("ascii")
+        # In order of the keys; not asdict(), which copies the summary to its leaves.
+        before, after = (
+            _TO_JSON({name: getattr(self, name) for name in names}).encode("ascii") for names in _NAMES
+        )
+        body = b"".join((before[:-1], b',"summary":', summary, b",", after[1:]))
         signature = key.sign(_MESSAGE + body).hex()
         tail = f',"signature":{{"ed25519":"{signature}","key":"{key.id.hex()}"}}}}\n'
         return _PREFIX + body + tail.encode("ascii")
@@ -99,7 +102,9 @@ class Manifest:
 
 # Inside the class `bytes` is the size of the recording.
 Bytes = bytes
-_NAMES = tuple(each.name for each in fields(Manifest))
+_MEMBERS = sorted(each.name for each in fields(Manifest))
+_NAMES = _MEMBERS[: _MEMBERS.index("summary")], _MEMBERS[_MEMBERS.index("summary") + 1 :]
+_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def load_manifest(path: Path, public: HostPublic | None) -> Manifest:

@@ -1,8 +1,8 @@
 """Times as they are shown: RFC 3339 in UTC."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # of UTC, as all is here
 
 
 def rfc3339(microseconds: int) -> str:
@@ -15,4 +15,4 @@ def rfc3339(microseconds: int) -> str:
         moment = _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:
         moment = datetime.min if microseconds < 0 else datetime.max
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return moment.isoformat(timespec="milliseconds") + "Z"

@@ -8,11 +8,12 @@ makes them durable together (:meth:`recorderd.spool.layout.Spool.flush`).
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,34 +21,60 @@ from numpy.typing import NDArray
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.spool.container import (
     MAX_ELAPSED,
+    ROW_BYTES,
     TAG,
     Kind,
     RecordSealer,
     Rows,
+    SealingRoom,
     StreamTally,
     end_plaintext,
     json_plaintext,
-    pack_media,
+    media_head,
     runs_of,
 )
 from recorderd.spool.durable import FULL, disk_error, sync_folder, write_all, write_new
 from recorderd.spool.header import DATA_KEY_BYTES, Core, Header, Keys, Previous, new_header
 from recorderd.spool.keys import Recipient
-from recorderd.spool.layout import Spool
+from recorderd.spool.layout import MANIFEST_SUFFIX, PART_SUFFIX, RECORD_SUFFIX, Spool
 from recorderd.spool.manifest import SEALED, Manifest
 from recorderd.spool.signing import HostKey
 
 
+class _Rooms(threading.local):
+    """A writer is used by one thread at a time, and a thread makes one record at a time."""
+
+    def __init__(self) -> None:
+        self.room = SealingRoom()
+
+
+_ROOMS: Final = _Rooms()
+
+# Inside the class `bytes` is the size of the recording.
+Bytes = bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A finished recording. ``sha256`` (hex) and ``bytes`` are of the whole file."""
+    """A finished recording. ``sha256`` (hex) and ``bytes`` are of the whole file, ``stem`` is what the paths
+    of its files begin with, ``summary`` the JSON of what was sealed as such."""
 
     recording: str
-    path: Path
-    manifest_path: Path
+    stem: str
     sha256: str
     bytes: int
     records: int
+    summary: Bytes
+
+    @property
+    def path(self) -> Path:
+        """The recording."""
+        return Path(self.stem + RECORD_SUFFIX)
+
+    @property
+    def manifest_path(self) -> Path:
+        """The signed statement beside it."""
+        return Path(self.stem + MANIFEST_SUFFIX)
 
 
 class RecordingWriter:
@@ -72,6 +99,7 @@ class RecordingWriter:
         self._elapsed_ms = 0
         self._held: bytes | None = None  # a sealed record that the disk had no room for
         self._ended = False  # the end record was sealed
+        self._summary = b""  # the JSON of what is sealed in the end record, once that is made
         self._manifest: Manifest | None = None  # what the host states, once the end record is written
         self._failure: RecorderError | None = None
         self._blocked = False  # one of the three above: the hot path asks only this
@@ -115,9 +143,14 @@ class RecordingWriter:
         """Key ids (hex) of those who can open the recording."""
         return tuple(slot.key_id.hex() for slot in self._header.slots)
 
-    def media(self, base_time_us: int, rows: Rows | bytes, payload: NDArray[np.uint8] | bytes) -> None:
+    def media(
+        self,
+        base_time_us: int,
+        rows: Rows | bytes | memoryview,
+        payload: NDArray[np.uint8] | bytes | memoryview,
+    ) -> None:
         """Append a window of packets: ``rows`` PACKET_ROW[n] sorted by (stream, seq), ``payload`` u8[sum of
-        sizes]; either may be given as its bytes.
+        sizes]; either may be given as its bytes, or a view of them.
 
         When this returns, the kernel has the record: it survives the death of the process (and a power cut
         after the next :meth:`flush` or :meth:`~recorderd.spool.layout.Spool.flush`).
@@ -126,15 +159,16 @@ class RecordingWriter:
         is room; of the further ones the packets are counted in ``refused_packets``. Raises SpoolError when
         the file cannot be written to any more, and ValueError where rows and payload do not fit each other.
         """
-        if self._blocked:
-            self._clear_way(len(rows))
         raw_rows = rows if isinstance(rows, bytes) else rows.tobytes()
-        raw_payload = payload if isinstance(payload, bytes) else payload.tobytes()
+        if self._blocked:
+            self._clear_way(len(raw_rows) // ROW_BYTES)
+        raw_payload = payload.tobytes() if isinstance(payload, np.ndarray) else payload
         runs = runs_of(raw_rows, len(raw_payload))
         elapsed = (base_time_us - self._started_us) // 1000
-        record = self._seal(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
+        head = media_head(base_time_us, len(raw_rows), len(raw_payload))
+        record = self._seal(Kind.MEDIA, elapsed, head, raw_rows, raw_payload)
         # Also where the disk is full: what was sealed is written later, or nothing after it.
-        self._tally.add(raw_rows, runs, record[TAG])
+        self._tally.add(raw_rows, runs, bytes(record[TAG]))
         self._append(record)
 
     def event(self, event: dict[str, Any]) -> None:
@@ -183,10 +217,11 @@ class RecordingWriter:
         :func:`recorderd.spool.recovery.recover_part` finishes.
         """
         manifest = self._state(summary, public, now_ns)
-        path = self._spool.manifest_path(self.recording_id)
+        told = self._summary if manifest.summary is summary else None
+        path = self._stem + MANIFEST_SUFFIX
         try:
             # Under its final name: beside a .part it states nothing but what its hash agrees with.
-            write_new(path, manifest.signed(self._signer))
+            write_new(path, manifest.signed(self._signer, told))
         except OSError as error:
             raise disk_error(error, path) from None
 
@@ -199,18 +234,18 @@ class RecordingWriter:
         if self._manifest is None or self._failure is not None:
             self._clear_way(0)
             raise SpoolError(f"{self.path}: the recording has no end yet")
-        record_path = self._spool.record_path(self.recording_id)
+        record_path = self._stem + RECORD_SUFFIX
         try:
-            self.path.rename(record_path)
+            os.rename(self.path, record_path)  # noqa: PTH104 - as in write_new
         except OSError as error:
             raise self.fail(disk_error(error, record_path)) from None
         sealed = Sealed(
             self.recording_id,
-            record_path,
-            self._spool.manifest_path(self.recording_id),
+            self._stem,
             self._manifest.sha256,
             self.size,
             self._sealer.records,
+            self._summary,
         )
         self.abandon()
         return sealed
@@ -252,14 +287,22 @@ class RecordingWriter:
             self._descriptor = -1
         self.fail(SpoolError(f"{self.path}: the recording was closed"))
 
+    @property
+    def _stem(self) -> str:
+        """What the paths of all files of the recording begin with."""
+        return os.fspath(self.path).removesuffix(PART_SUFFIX)
+
     def _state(self, summary: dict[str, Any], public: dict[str, Any] | None, now_ns: int | None) -> Manifest:
         """Write the end record, unless that was done, and say what the manifest says."""
         if self._blocked and not self._ended:
             self._clear_way(0)
         if not self._ended:
-            end = end_plaintext(self._sealer.records, self.refused_packets, self._tally, summary)
+            counts = self._sealer.records, self.refused_packets
+            told = json_plaintext(summary)
+            end = end_plaintext(*counts, self._tally, told)
             record = self._seal(Kind.END, self._elapsed_ms, end)
             self._ended = self._blocked = True
+            self._summary = told
             self._append(record)
         elif self._held is not None or self._failure is not None:
             self._clear_way(0)
@@ -277,25 +320,25 @@ class RecordingWriter:
             )
         return self._manifest
 
-    def _seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> bytes:
-        """The next record, which has to reach the file before any other."""
+    def _seal(self, kind: Kind, elapsed_ms: int, *plaintext: bytes | memoryview) -> memoryview:
+        """The next record, which has to reach the file before any other, and before this thread makes one."""
         if elapsed_ms > self._elapsed_ms:
             self._elapsed_ms = min(elapsed_ms, MAX_ELAPSED)
         try:
-            return self._sealer.seal(kind, elapsed_ms, plaintext)
+            return self._sealer.seal_in(_ROOMS.room, kind, elapsed_ms, *plaintext)
         except ArithmeticError as error:
             raise self.fail(SpoolError(f"{self.path}: {error}; memory or processor is at fault")) from None
 
-    def _append(self, record: bytes) -> None:
+    def _append(self, record: memoryview) -> None:
         try:
             self._put(record)
         except DiskFull:
             # Sealed, so its nonce is used: it is written as it is, or never.
-            self._held = record
+            self._held = bytes(record)
             self._blocked = True
             raise
 
-    def _put(self, record: bytes) -> None:
+    def _put(self, record: bytes | memoryview) -> None:
         """One write; the rest only where the kernel took a part. A refused record leaves nothing behind."""
         try:
             written = os.write(self._descriptor, record)

@@ -18,6 +18,7 @@ from recorderd.spool.container import (
     Kind,
     RecordOpener,
     RecordSealer,
+    SealingRoom,
     StreamTally,
     check_end,
     end_plaintext,
@@ -186,6 +187,35 @@ def test_records_open_to_what_was_sealed(size):
     _, opener, records = sealed(*plaintexts)
     assert [opener.open(*parts(record)) for record in records] == plaintexts
     assert [len(record) for record in records] == [HEAD_BYTES + size + 16 + 4] * 3
+
+
+def test_records_of_all_lengths_are_made_in_one_room():
+    """As long as those before them, shorter, and longer than the room was."""
+    header, keys = some_header()
+    sealer, opener, room = RecordSealer(header, keys), RecordOpener(header, keys), SealingRoom()
+    crc = header.crc
+    for size in (100, 100, 17, 0, 65_536, 65_537, 200_000, 17):
+        plaintext = bytes(number % 251 for number in range(size))
+        record = bytes(sealer.seal_in(room, Kind.MEDIA, 0, plaintext[:7], memoryview(plaintext)[7:]))
+        assert opener.open(*parts(record)) == plaintext
+        crc = zlib.crc32(record[:-4], crc)
+        assert record[-4:] == crc.to_bytes(4, "little")
+
+
+class ForgetfulRoom(SealingRoom):
+    """Memory that does not have what was written into it."""
+
+    def fit(self, length: int) -> None:
+        super().fit(length)
+        self.opened = memoryview(bytearray(length))
+
+
+def test_a_record_that_does_not_open_to_what_was_sealed_is_not_given_out():
+    header, keys = some_header()
+    sealer = RecordSealer(header, keys)
+    with pytest.raises(ArithmeticError, match="did not open"):
+        sealer.seal_in(ForgetfulRoom(), Kind.MEDIA, 0, b"what was said")
+    assert sealer.records == 0
 
 
 def test_equal_plaintexts_have_different_ciphertexts():

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,6 +119,33 @@ def test_a_long_outage_is_loss_up_to_the_limit_of_the_rfc():
     _, streams, sequencer = run(packets([*range(100), *range(2000, 2100)]))
     assert streams.lost[0] == 1900
     assert sequencer.holes(0) == [Hole((1 << 16) + 100, 1900)]
+
+
+@pytest.mark.parametrize("late", [0, 1_900_000])
+def test_payloads_stay_with_their_packets(late):
+    """Also where a batch is cut: in two, or into pieces by a stream whose packets stay longer."""
+    streams = table_of(2)
+    table, sequencer = PacketTable(), Sequencer(streams)
+    number = np.repeat(np.arange(200), 2)
+    frames = np.zeros((400, 40), np.uint8)
+    frames[:, 10:18] = (2 * number + np.arange(400) % 2).astype(">u8").view(np.uint8).reshape(-1, 8)
+    times = 1_000_000 + 20_000 * number + np.where(np.arange(400) % 2, 0, late)
+    batch = packets(number.tolist(), stream=[0, 1] * 200, time_us=times.tolist())
+    batch = replace(batch, size=np.full(400, 8, np.int32), payload=frames[:, 10:18])
+    for first in range(0, 400, 150):
+        table.add(batch.select(np.arange(first, min(first + 150, 400))))
+    got = []
+
+    def choose(end: int, waiting: Packets):
+        order, stay = sequencer.order(waiting, end, end + GRACE, 0)
+        return [order.position], stay
+
+    for end in range(2 * SECOND, 9 * SECOND, SECOND):
+        for taken in table.take(partial(choose, end)):
+            coded = taken.payload.copy().view(">u8")[:, 0].astype(np.int64)
+            assert (coded == 2 * taken.seq.astype(np.int64) + taken.stream).all()
+            got += coded.tolist()
+    assert sorted(got) == list(range(400))
 
 
 def test_unexplained_packets_wait_and_expire():

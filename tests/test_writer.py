@@ -270,9 +270,10 @@ def test_a_full_disk_leaves_whole_records_and_recording_goes_on(desk, room):
         with pytest.raises(DiskFull):
             writer.media(*window(2))
         assert writer.path.read_bytes() == before
-        for number in (3, 4):
+        base, rows, payload = window(3)
+        for given in (rows, rows.tobytes()):
             with pytest.raises(DiskFull):
-                writer.media(*window(number))
+                writer.media(base, given, payload)
         with pytest.raises(DiskFull):
             writer.event({"event": "x", "time_us": STARTED_US})
         assert writer.path.read_bytes() == before

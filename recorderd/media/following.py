@@ -1,11 +1,13 @@
 """Follows the clocks of all streams of a window at once.
 
-Nearly every stream goes on as it did: no number missing, one payload type, arrivals near where its timestamps
-say. What that does to its clock is told by the extremes of its packets, and so it is done in columns of the
-stream table, for all such streams together. The others are followed packet by packet on their lanes, which
-take over from the columns (:func:`take_over`) and give back to them (:func:`give_back`). Both ways compute
-the same.
+Nearly every stream goes on as it did: no packet too late, one payload type, arrivals near where its
+timestamps say. What that does to its clock is told by the extremes of its packets, and so it is done in
+columns of the stream table, for all such streams together. The others are followed packet by packet on their
+lanes, which take over from the columns (:func:`take_over`) and give back to them (:func:`give_back`). Both
+ways compute the same.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,18 @@ from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order
 from recorderd.media.streams import OPUS, PCMA, PCMU, StreamTable
 from recorderd.media.table import Packets
+
+
+class Missing(NamedTuple):
+    """Packets that are missing from one of an order's streams, ``at``: the arguments of
+    :meth:`recorderd.media.lane.Lane.missing`."""
+
+    at: int
+    first: int
+    packets: int
+    before: int
+    usual: int
+    after: int
 
 
 def take_over(table: StreamTable, row: int, lane: Lane) -> None:
@@ -47,8 +61,9 @@ def give_back(table: StreamTable, row: int, lane: Lane) -> None:
 
 def follow_steady(
     table: StreamTable, order: Order, packets: Packets, one_type: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Follow the streams that go on as they did; returns which of the order's streams those are.
+) -> tuple[NDArray[np.bool_], list[Missing]]:
+    """Follow the streams that go on as they did; returns which of the order's streams those are, and what is
+    missing from them: their lanes have to be told.
 
     ``packets`` are sorted as ``order`` says; ``one_type`` tells the streams whose packets have one payload
     type.
@@ -59,25 +74,59 @@ def follow_steady(
     payload_type = packets.payload_type[starts]
     kind, rate = table.kind[rows, payload_type], table.clock[rows, payload_type]
     # How long these sound is told by their size or their first byte, for all at once.
-    steady: NDArray[np.bool_] = order.plain & one_type & ((kind == PCMU) | (kind == PCMA) | (kind == OPUS))
-    steady &= rate == table.run_rate[rows]
+    steady: NDArray[np.bool_] = one_type & ((kind == PCMU) | (kind == PCMA) | (kind == OPUS))
+    # Packets that come too late tell nothing of the clock.
+    steady &= (rate == table.run_rate[rows]) & (order.seq[starts] > table.followed[rows])
     full = _full(table.timestamp[rows], packets.timestamp, starts, count)
     skew = packets.time_us - full * np.repeat(1e6 / rate, count)
     least, most = np.minimum.reduceat(skew, starts), np.maximum.reduceat(skew, starts)
     last_skew = table.last_skew_us[rows]
     steady &= np.maximum(most, last_skew) - np.minimum(least, last_skew) <= LEAP_US
     begun, lasts = table.run_start_us[rows], table.run_lasts_us[rows]
-    young = lasts < SETTLE_US
-    steady &= ~young | (np.maximum.reduceat(packets.time_us, starts) < begun + SETTLE_US)
+    young, settled = lasts < SETTLE_US, begun + SETTLE_US
+    if (young & (np.maximum.reduceat(packets.time_us, starts) >= settled)).any():
+        near = packets.time_us < np.repeat(settled, count)
+        least = np.minimum.reduceat(np.where(near, skew, np.inf), starts)
     least = np.where(young, np.minimum(table.least_skew_us[rows], least), table.least_skew_us[rows])
     lasts = np.maximum(lasts, packets.time_us[ends] - begun)
+    gaps = steady & ~order.plain
+    missing = _missing(table, order, packets, full, kind, gaps) if gaps.any() else []
     mine, at = rows[steady], ends[steady]
     table.least_skew_us[mine] = least[steady]
     table.run_lasts_us[mine] = lasts[steady]
     table.last_skew_us[mine] = skew[at]
     table.followed[mine], table.timestamp[mine] = order.seq[at], full[at]
     table.sounds[mine] = _sounds(kind[steady], packets.size[at], packets.payload[at, :2])
-    return steady
+    return steady, missing
+
+
+def _missing(
+    table: StreamTable,
+    order: Order,
+    packets: Packets,
+    full: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+    which: NDArray[np.bool_],
+) -> list[Missing]:
+    """What is missing in the streams ``which``, whose timestamps on 64 bits are ``full``. The table still
+    tells where they stood before."""
+    number = np.repeat(np.arange(len(order.rows)), np.diff(order.starts, append=len(packets)))
+    step = np.diff(order.seq, prepend=0)
+    step[order.starts] = order.seq[order.starts] - table.followed[order.rows]
+    after = np.flatnonzero((step > 1) & which[number])
+    number, before = number[after], after - 1
+    row, count = order.rows[number], step[after] - 1
+    sounds = _sounds(kind[number], packets.size[before], packets.payload[before, :2])
+    first = order.starts[number] == after
+    columns = (
+        number,
+        order.seq[after] - count,
+        count,
+        np.where(first, table.timestamp[row], full[before]),
+        np.where(first, table.sounds[row], sounds),
+        full[after],
+    )
+    return list(map(Missing, *(column.tolist() for column in columns)))
 
 
 def _full(

@@ -51,6 +51,8 @@ class Lane:
         """Timestamp of the newest packet, and how long it sounds in units of its clock."""
         self._breaks: list[_Break] = []
         self._cache: list[Segment] | None = None
+        self._span: Span | None = None
+        """Goes with the segments."""
 
     def format(self, payload_type: int) -> Format | None:
         """What a payload type carries; None where signalling never said."""
@@ -132,19 +134,26 @@ class Lane:
             if at:
                 timestamp = int(full[at - 1])
                 usual = self._duration(int(payload_type[at - 1]), payload(at - 1))
-            due = timestamp + usual
-            step = (int(full[at]) - due) / count
-            # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets
-            # were.
-            if not 0 < step <= 1.5 * usual:
-                step = float(usual)
-            if len(self._breaks) < MAX_HOLES:
-                self._breaks.append(_Break(int(seq[at]) - count, count, due, step))
+            self.missing(int(seq[at]) - count, count, timestamp, usual, int(full[at]))
+
+    def missing(self, first: int, count: int, before: int, usual: int, after: int) -> None:
+        """Note that ``count`` packets are missing from number ``first`` on, behind all that were noted.
+
+        ``before`` and ``after`` are the timestamps around them, ``usual`` is how long the packet before them
+        sounds.
+        """
+        due = before + usual
+        step = (after - due) / count
+        # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets were.
+        if not 0 < step <= 1.5 * usual:
+            step = float(usual)
+        if len(self._breaks) < MAX_HOLES:
+            self._breaks.append(_Break(first, count, due, step))
 
     def _duration(self, payload_type: int, payload: bytes) -> int:
         """How long a packet sounds, in units of its RTP clock; 0 where that cannot be told."""
         known = self.formats.get(payload_type)
-        how = codec(known.name) if known else None
+        how = codec(known) if known else None
         if how is None or not payload:
             return 0
         try:
@@ -161,6 +170,7 @@ class Lane:
         """The stretches of this lane, each on one clock, in order."""
         if self._cache is None:
             self._cache = segments(self._clock.runs)
+            self._span = self._measured(self._cache)
         return self._cache
 
     def set_back_us(self, seq: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -174,15 +184,18 @@ class Lane:
 
     def span(self) -> Span | None:
         """From the first sample's time to the end of the last; None where nothing sounded."""
-        found = self.segments()
+        self.segments()
+        return self._span
+
+    def _measured(self, found: list[Segment]) -> Span | None:
         if not found:
             return None
         last = found[-1]
         # The newest packet may be an event, whose timestamp may be anything.
         newest, rate = self._clock.newest, last.clock_rate
         due = min(max(sum(self._last), newest - rate // 5), newest + rate)
-        end = last.time_us(np.array([max(due, last.first_timestamp)]))[0]
-        return Span(found[0].anchor_us, float(end))
+        ticks = float(max(due, last.first_timestamp) - last.first_timestamp)
+        return Span(found[0].anchor_us, last.anchor_us + ticks * (1e6 / rate))
 
     def gaps(self, holes: list[Hole]) -> list[Span]:
         """When the given holes in the numbers sounded (or would have), in order."""

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import leading
 from recorderd.media.streams import FIRST_CYCLE, UNBOUND, StreamTable
 from recorderd.media.table import Packets
 
@@ -130,27 +131,31 @@ class Sequencer:
         everything up to the highest number that arrived before ``end_us`` leaves. Returns that, and a mask of
         what stays waiting: what is younger, and unexplained packets that arrived after ``expired_us``.
         """
-        owner = self.streams.owner[packets.stream]
+        stream, time, seq16 = packets.stream.astype(np.intp), packets.time_us, packets.seq
+        owner = self.streams.owner[stream]
         bound = owner >= 0
-        soon = packets.time_us < horizon_us
+        soon = time < horizon_us
+        ascending = not (time[1:] < time[:-1]).any()
         look: NDArray[np.intp] | None = None
-        if bound.all() and soon.all():
-            stay = np.zeros(len(packets), np.bool_)
+        if ascending and bound.all():
+            # What nearly every window is: those looked at are the first to come, and so need no picking.
+            stay = ~soon
+            first = slice(int(np.count_nonzero(soon)))
+            stream, time, seq16 = stream[first], time[first], seq16[first]
         else:
             look = np.flatnonzero(bound & soon)
             stay = bound & ~soon
-            stay |= (owner == UNBOUND) & (packets.time_us >= expired_us)
-        # Arrival order decides which of two copies is the duplicate, whatever order the batches came in.
-        time = packets.time_us if look is None else packets.time_us[look]
-        if (time[1:] < time[:-1]).any():
-            sort = np.argsort(time, kind="stable")
-            look, time = sort if look is None else look[sort], time[sort]
-        stream = packets.stream if look is None else packets.stream[look]
+            stay |= (owner == UNBOUND) & (time >= expired_us)
+            if not ascending:
+                # Arrival order decides which of two copies is the duplicate, whatever order the batches came
+                # in.
+                look = look[np.argsort(time[look], kind="stable")]
+            stream, time, seq16 = stream[look], time[look], seq16[look]
         early = time < end_us
-        seq = self._extend(packets.seq if look is None else packets.seq[look], stream, early)
+        seq = self._extend(seq16, stream, early)
         undecided = seq < 0
         if undecided.any():
-            look = np.arange(len(packets)) if look is None else look
+            look = np.arange(len(seq)) if look is None else look
             waiting = look[undecided & (time >= end_us - 1_000_000)]
             stay[waiting] = True
             self.strays += int(undecided.sum()) - len(waiting)
@@ -162,19 +167,22 @@ class Sequencer:
             )
         # Of each stream there leaves what is not behind the highest number that came in time.
         last = np.full(len(self.streams.owner), -1, np.int64)
-        if early.all():
-            np.maximum.at(last, stream, seq)
-        else:
-            np.maximum.at(last, stream[early], seq[early])
+        in_time = slice(int(np.count_nonzero(early)))
+        np.maximum.at(last, stream[in_time], seq[in_time])
+        if not early.all():
             leaves = seq <= last[stream]
-            if not leaves.all():
-                look = np.arange(len(packets)) if look is None else look
+            leaving = leading(leaves)
+            if leaving is not None and look is None:
+                stay[leaving.stop : len(seq)] = True
+                stream, seq = stream[leaving], seq[leaving]
+            elif not leaves.all():
+                look = np.arange(len(seq)) if look is None else look
                 stay[look[~leaves]] = True
                 look, stream, seq = look[leaves], stream[leaves], seq[leaves]
         return self._account(look, stream, seq, last), stay
 
     def _extend(
-        self, seq16: NDArray[np.uint16], stream: NDArray[np.int32], early: NDArray[np.bool_]
+        self, seq16: NDArray[np.uint16], stream: NDArray[np.intp], early: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
         """Extended sequence numbers; -1 for packets whose number fits nothing yet.
 
@@ -194,6 +202,8 @@ class Sequencer:
             step += table.shift[stream].astype(np.uint16)
         step = step.view(np.int16)
         seq = reference + step
+        if step.min(initial=0) >= -MAX_MISORDER and step.max(initial=0) <= MAX_DROPOUT:
+            return seq
         odd = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
         for row in np.unique(stream[odd]).tolist():
             mine = np.flatnonzero(stream == row)
@@ -233,11 +243,11 @@ class Sequencer:
     def _account(
         self,
         look: NDArray[np.intp] | None,
-        stream: NDArray[np.int32],
+        stream: NDArray[np.intp],
         seq: NDArray[np.int64],
         last: NDArray[np.int64],
     ) -> Order:
-        """Sort, and keep the account; ``look`` is None for all packets, ``last`` the highest by row."""
+        """Sort, and keep the account; ``look`` is None for the first packets, ``last`` the highest by row."""
         table = self.streams
         rows = np.flatnonzero(last >= 0).astype(np.int32)
         rows = rows[np.argsort(table.owner[rows].astype(np.int64) << 8 | table.lane[rows])]
@@ -328,7 +338,7 @@ class Sequencer:
 
 
 def _sort(
-    stream: NDArray[np.int32],
+    stream: NDArray[np.intp],
     seq: NDArray[np.int64],
     rows: NDArray[np.int32],
     low: NDArray[np.int64],

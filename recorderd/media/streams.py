@@ -4,7 +4,7 @@ A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 sectio
 rows of this table a whole batch at a time; nothing here is called once a packet.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,23 +87,21 @@ class StreamTable:
         self.run_lasts_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.least_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.last_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self._all: list[NDArray[Any]] = []
         self._grow(256)
 
     def __len__(self) -> int:
         return len(self._lookup)
 
-    def _columns(self) -> list[str]:
-        return [
-            name for name, value in vars(self).items() if isinstance(value, np.ndarray) and name[0] != "_"
-        ]
-
     def _grow(self, size: int) -> None:
-        for name in self._columns():
+        names = [name for name, value in vars(self).items() if isinstance(value, np.ndarray)]
+        for name in names:
             setattr(self, name, grown(getattr(self, name), size))
+        self._all = [getattr(self, name) for name in names]
 
     def _reset(self, row: int, key: int) -> None:
-        for name in self._columns():
-            getattr(self, name)[row] = 0
+        for column in self._all:
+            column[row] = 0
         self.owner[row] = UNBOUND
         self.key[row] = key
         self.clock[row] = 8000

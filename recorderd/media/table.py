@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import as_items
+from recorderd.media.columns import as_items, leading, picked
 
 FEW, FEW_BATCHES = 1000, 32
 """Batches of fewer packets are put together when there are so many of them."""
@@ -39,7 +39,12 @@ class Packets:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Packets":
         """The given rows, in the given order."""
-        return Packets(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+        columns = {name: getattr(self, name)[which] for name in COLUMNS}
+        return Packets(**columns, payload=picked(self.payload, which))
+
+    def after(self, first: int) -> "Packets":
+        """The rows from ``first`` on."""
+        return Packets(**{field.name: getattr(self, field.name)[first:].copy() for field in fields(self)})
 
     @property
     def nbytes(self) -> int:
@@ -49,11 +54,14 @@ class Packets:
         return total + max(0, len(self) * self.payload.strides[0] - self.payload.nbytes)
 
 
+COLUMNS = tuple(field.name for field in fields(Packets) if field.name != "payload")
+
+
 def concatenate(batches: list[Packets]) -> Packets:
     """One batch of several, payloads padded to the widest."""
     if len(batches) == 1:
         return batches[0]
-    columns = {f.name: np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Packets)[:-1]}
+    columns = {name: np.concatenate([getattr(b, name) for b in batches]) for name in COLUMNS}
     payload = np.empty((len(columns["time_us"]), max(b.payload.shape[1] for b in batches)), np.uint8)
     at = 0
     for batch in batches:
@@ -136,7 +144,7 @@ class PacketTable:
             for group in groups:
                 group.put(group.place[span], batch.payload)
             if stay[span].any():
-                kept.append(batch if stay[span].all() else batch.select(stay[span]))
+                kept.append(_remaining(batch, stay[span]))
         # What waits for an explanation is a few packets of each batch.
         few = [batch for batch in kept if len(batch) < FEW]
         if len(few) > FEW_BATCHES:
@@ -160,7 +168,19 @@ class _Group:
         width = min(self.payload.shape[1], rows.shape[1])
         if not width:
             return
+        items = as_items(rows[:, :width])
         here = place >= 0
-        if not here.all():
-            place, rows = place[here], rows[here]
-        as_items(self.payload[:, :width])[place] = as_items(rows[:, :width])
+        first = leading(here)
+        if first is not None:
+            place, items = place[first], items[first]
+        else:
+            place, items = place[here], items[here]
+        as_items(self.payload[:, :width])[place] = items
+
+
+def _remaining(batch: Packets, stay: NDArray[np.bool_]) -> Packets:
+    """Those packets of a batch that stay."""
+    if stay.all():
+        return batch
+    gone = leading(~stay)
+    return batch.select(stay) if gone is None else batch.after(gone.stop)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import as_items
 from recorderd.quality.coded import FRAME
 
 Places = NDArray[np.int64]
@@ -17,14 +16,6 @@ def ranges(starts: Places, ends: Places) -> Places:
     before = starts - (np.cumsum(lengths) - lengths)
     places: Places = np.arange(int(lengths.sum())) + np.repeat(before, lengths)
     return places
-
-
-def picked(payload: NDArray[np.uint8], rows: Places) -> NDArray[np.uint8]:
-    """Some rows of a matrix (n, w), each moved whole."""
-    if not payload.shape[1]:
-        return payload[rows]
-    whole: NDArray[np.uint8] = as_items(payload)[rows].view(np.uint8)
-    return whole.reshape(len(rows), payload.shape[1])
 
 
 def runs(values: Places) -> tuple[Places, Places]:

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.g711 import RATE
-from recorderd.media.columns import grown
+from recorderd.media.columns import grown, picked
 from recorderd.media.streams import OPUS, OTHER, PCMA, PCMU
 from recorderd.quality.coded import FRAME, SILENCE, CodedFrames, Loudness
 from recorderd.quality.figures import Figures
-from recorderd.quality.framing import picked, ranges, recut, runs
+from recorderd.quality.framing import ranges, recut, runs
 from recorderd.quality.levels import dbov
 from recorderd.quality.opus_turns import OpusTurns, Packets
 from recorderd.quality.share import Share
-from recorderd.quality.tallies import FRAME_S, RECENT
+from recorderd.quality.tallies import CHANGING, FRAME_S, STEADY
 from recorderd.quality.turns import AT_FIRST_S, AT_MOST_S, ENOUGH_S, EVERY_S, TURN_S, asked_now, in_turn
 from recorderd.quality.voice import judge
 
@@ -76,8 +76,11 @@ class Meters:
 
     def figures(self, meter: int) -> Figures:
         """Work out the figures of all that a track took in; more may be taken in afterwards."""
-        shares = (self._spoken, self._quiet)
-        counts = self._spoken.counts(meter) + self._quiet.counts(meter)
+        shares = [self._spoken]
+        counts = self._spoken.counts(meter)
+        if self._quiet.samples[meter]:
+            shares.append(self._quiet)
+            counts += self._quiet.counts(meter)
         peak = max(int(share.peak[meter]) for share in shares)
         clipped = sum(share.clipped(meter) for share in shares)
         unsent = int(self._unsent[meter])
@@ -87,7 +90,7 @@ class Meters:
             noise_dbov=activity.noise_dbov,
             speech_s=activity.speech_frames * FRAME_S,
             total_s=(sum(int(share.samples[meter]) for share in shares) + unsent) / RATE,
-            digital_silence_s=float(counts[:RECENT, 0].sum()) * FRAME_S + unsent / RATE,
+            digital_silence_s=float(counts[CHANGING, 0] + counts[STEADY, 0]) * FRAME_S + unsent / RATE,
             peak_dbov=dbov(float(peak) ** 2) if peak else None,
             clipped=clipped,
             clipped_s=clipped / RATE,
@@ -250,6 +253,20 @@ class Meters:
                 share.extremes(loudness, starts, tracks, FRAME * lengths[mine])
                 share.turns(loudness.power, starts, tracks)
         return heard.malformed
+
+    def decoded(
+        self, loudness: Loudness | None, starts: Places, stretches: Places, tracks: Places, samples: Places
+    ) -> None:
+        """Take in what others decoded of a window, in turns: k runs of frames of m stretches.
+
+        A run begins at each of ``starts`` (k) and is of the stretch ``stretches`` (k), a stretch of the track
+        ``tracks`` (m) and ``samples`` long (m, at 8 kHz), heard or not. Without ``loudness`` none was.
+        """
+        self._spoken.sounded_in_part(tracks, samples)
+        if loudness is not None:
+            lengths = np.diff(starts, append=len(loudness.power))
+            self._spoken.extremes(loudness, starts, tracks[stretches], FRAME * lengths)
+            self._spoken.turns(loudness.power, starts, tracks[stretches])
 
     def _grow(self, size: int) -> None:
         self._room = size

@@ -80,11 +80,17 @@ class Share:
 
     def counts(self, track: int) -> NDArray[np.float64]:
         """The histograms, as they would be if all had been heard: shape (3, BINS)."""
-        counts: NDArray[np.float64] = self._tallies.counts[track].astype(np.float64)
+        tallied = self._tallies.counts[track]
+        counts = np.empty(tallied.shape)
+        # One after the other: NumPy lets another thread go first where it has more than 500 numbers to do.
+        for histogram, out in zip(tallied, counts, strict=True):
+            out[:] = histogram
         # What was not heard since the last turn, or did not fill a frame, is as the rest.
-        counted = counts[RECENT].sum()
+        counted = float(counts[RECENT].sum())
         if counted:
-            counts *= self.samples[track] / FRAME / counted
+            scale = self.samples.item(track) / FRAME / counted
+            for histogram in counts:
+                histogram *= scale
         return counts
 
     def changing_s(self, tracks: Places) -> NDArray[np.float64]:

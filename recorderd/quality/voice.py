@@ -12,6 +12,7 @@ Neither needs somebody who says, frame by frame, what is speech:
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -65,6 +66,9 @@ _POWERS: Final[NDArray[np.float64]] = FULL_SCALE**2 * 10 ** (
 _POWERS[0] = 0
 """Mean square in 16-bit units by bin."""
 
+_EACH: Final[NDArray[np.float64]] = np.ones(BINS)
+"""Weights of a plain sum: for so few numbers a product of two rows takes a third of the time of a sum."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
@@ -93,7 +97,7 @@ def judge(counts: Counts) -> Activity:
     noise = _noise(steady, every)
     level = _level(every, counts[RECENT], noise)
     if noise and (level is None or level - noise.level < LEAST_SNR_DB):
-        if steady.sum() >= NOISE_ALONE_SHARE * every.sum():
+        if steady.dot(_EACH) >= NOISE_ALONE_SHARE * every.dot(_EACH):
             return Activity(None, round(noise.level, 2), 0.0)
         # So little of it is steady that it is no noise: somebody who never pauses.
         noise = None
@@ -104,27 +108,30 @@ def judge(counts: Counts) -> Activity:
     if noise:
         least = max(least, noise.level + ABOVE_NOISE_DB)
     # What is steady and not active is the noise of another time.
-    frames = changing[_bin_above(least) :].sum() + steady[_bin_above(max(least, level - MARGIN_DB)) :].sum()
+    soft, active = _bin_above(least), _bin_above(max(least, level - MARGIN_DB))
+    frames = changing[soft:].dot(_EACH[soft:]) + steady[active:].dot(_EACH[active:])
     return Activity(round(level, 2), round(noise.level, 2) if noise else None, float(frames))
 
 
 def _bin_above(level: float) -> int:
     """The first bin that is not below a level in dBov."""
-    return min(max(int(np.ceil((level - LOWEST_DB) / BIN_DB)) + 1, 1), BINS)
+    return min(max(ceil((level - LOWEST_DB) / BIN_DB) + 1, 1), BINS)
 
 
 def _noise(steady: Counts, every: Counts) -> _Noise | None:
-    total, upper = every.sum(), BINS
+    total, upper = float(every.dot(_EACH)), BINS
+    upto = steady.cumsum()
     while upper:
-        upto = np.cumsum(steady[:upper])
-        if upto[-1] < max(LEAST_STEADY, LEAST_STEADY_SHARE * total):
+        among = float(upto[upper - 1])
+        if among < max(LEAST_STEADY, LEAST_STEADY_SHARE * total):
             break
-        middle = int(np.searchsorted(upto, upto[-1] / 2))
+        middle = int(upto[:upper].searchsorted(among / 2))
         beneath = max(0, middle - int(BENEATH_DB / BIN_DB))
-        if every[:beneath].sum() <= BENEATH_SHARE * total:
+        if every[:beneath].dot(_EACH[:beneath]) <= BENEATH_SHARE * total:
             end = min(upper, middle + int(NOISE_RANGE_DB / BIN_DB))
-            loudest = int(np.searchsorted(upto[:end], SPREAD_SHARE * upto[end - 1]))
-            power = float((_POWERS[:end] * steady[:end]).sum() / upto[end - 1])
+            counted = float(upto[end - 1])
+            loudest = int(upto[:end].searchsorted(SPREAD_SHARE * counted))
+            power = float(_POWERS[:end].dot(steady[:end])) / counted
             return _Noise(dbov(power), (loudest - middle) * BIN_DB)
         upper = beneath
     return None
@@ -135,8 +142,8 @@ def _level(every: Counts, recent: Counts, noise: _Noise | None) -> float | None:
     if noise:
         first = _bin_above(noise.level + max(ABOVE_NOISE_DB, noise.spread + ABOVE_SPREAD_DB))
         under = FULL_SCALE**2 * 10 ** (noise.level / 10)
-    while every[first:].sum() >= LEAST_SPEECH:
-        power = float((_POWERS[first:] * every[first:]).sum() / recent[first:].sum())
+    while every[first:].dot(_EACH[first:]) >= LEAST_SPEECH:
+        power = float(_POWERS[first:].dot(every[first:]) / recent[first:].dot(_EACH[first:]))
         # Leaving quiet frames out raises the level, and with it the limit, until no frame is in between.
         higher = _bin_above(dbov(power) - MARGIN_DB)
         if higher <= first:

@@ -46,7 +46,9 @@ class Handout:
         with self._stages["record"]:
             self._record(window)
         with self._stages["follow"]:
-            steady = follow_steady(self._streams, order, packets, window.one_type)
+            steady, missing = follow_steady(self._streams, order, packets, window.one_type)
+            for at, *of in missing:
+                self._stream(window, at)[1].lane.missing(*of)
             for at in np.flatnonzero(~steady).tolist():
                 self._follow(window, at)
             for at in window.with_tones().tolist():
@@ -57,13 +59,14 @@ class Handout:
         self.relief()
 
     def _record(self, window: Window) -> None:
+        numbered, rows_of, coded = self._recordings.numbered, window.rows_of, window.coded
         for number, part in enumerate(window.parts):
             if number % RELIEF == RELIEF - 1:
                 self.relief()
-            session = self._recordings.numbered(part.owner)
+            session = numbered(part.owner)
             if session.sink is None:
                 self._resume(session)
-            session.media(part.base_us, window.rows[part.first : part.last], window.coded(part))
+            session.media(part.base_us, rows_of(part), coded(part))
 
     def _stream(self, window: Window, at: int) -> tuple[Session, Stream, slice]:
         """One of the window's streams: whose, which, and where its packets are."""

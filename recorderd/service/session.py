@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recorderd.calls.binding import Binding, Standing
 from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
@@ -22,6 +21,7 @@ from recorderd.quality.review import Gap, TrackFacts
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Lost, uncovered
 from recorderd.service.track import Track
+from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
 
@@ -41,7 +41,7 @@ MAX_RECORD_ROWS: Final = 4096
 class Sink(Protocol):
     """Where a recording is written; see :class:`recorderd.spool.writer.RecordingWriter`."""
 
-    def media(self, base_time_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
+    def media(self, base_time_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
         """Write packets."""
 
     def event(self, event: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class Session:
         full = binding.standing < Standing.SIGNALLED and lesser >= MAX_LESSER_LANES
         if len(self.streams) >= MAX_LANES or full:
             return None
-        formats = {**STATIC, **as_formats(binding.formats)}
+        formats, described = _meaning(tuple(binding.formats.items()))
         if binding.speaker not in self.meters:
             self.meters[binding.speaker] = self._hearing.open()
         stream = Stream(
@@ -119,7 +119,7 @@ class Session:
             ssrc=ssrc,
             source=str(source),
             destination=str(destination),
-            formats=_described(as_formats(binding.formats)),
+            formats=described,
         )
         return stream
 
@@ -174,12 +174,13 @@ class Session:
         """The recording could be begun after all: from here on it is written."""
         self.recording, self.sink = recording, sink
 
-    def media(self, base_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
-        """Write the session's packets of a window. Times are relative to ``base_us``."""
+    def media(self, base_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
+        """Write the session's packets of a window: the bytes of PACKET_ROW records, their times relative to
+        ``base_us``, and those of their payloads."""
         if self._unsaid:
             self._say_again()
-        if len(rows) > MAX_RECORD_ROWS:
-            self._write_parts(base_us, rows, payload.reshape(-1))
+        if len(rows) > MAX_RECORD_ROWS * ROW_BYTES:
+            self._write_parts(base_us, rows, payload)
             return
         sink = self.sink
         if sink is None:
@@ -189,12 +190,13 @@ class Session:
         except (RecorderError, ValueError) as error:
             self._failed(error)
 
-    def _write_parts(self, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
-        ends = np.cumsum(rows["size"], dtype=np.int64)
-        for first in range(0, len(rows), MAX_RECORD_ROWS):
-            part = rows[first : first + MAX_RECORD_ROWS]
-            coded = payload[int(ends[first]) - int(part["size"][0]) : int(ends[first + len(part) - 1])]
-            self._write(partial(_media, base=base, rows=part, payload=coded))
+    def _write_parts(self, base: int, rows: memoryview, payload: bytes | memoryview) -> None:
+        step, at = MAX_RECORD_ROWS * ROW_BYTES, 0
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            end = at + int(np.frombuffer(part, PACKET_ROW)["size"].sum(dtype=np.int64))
+            self._write(partial(_media, base=base, rows=part, payload=payload[at:end]))
+            at = end
 
     def tones(self, number: int, packets: Iterable[tuple[int, int, bytes]]) -> None:
         """Take in packets of keys pressed on a stream: timestamp, arrival in microseconds and payload."""
@@ -246,11 +248,11 @@ class Session:
 
     def start_us(self) -> float | None:
         """When the first sample sounded, in microseconds since the epoch."""
-        return min((span.start_us for span in self._spans()), default=None)
+        return min([span.start_us for span in self._spans()], default=None)
 
     def end_us(self) -> float | None:
         """When the last sample ended."""
-        return max((span.end_us for span in self._spans()), default=None)
+        return max([span.end_us for span in self._spans()], default=None)
 
     def may_lack(self, side: Side, start_us: float, end_us: float) -> bool:
         """Whether packets of a side may have been lost where no stream's numbers tell of it: before its first
@@ -259,22 +261,25 @@ class Session:
         return any(map(self.losses.overlap, uncovered(self._spans(side), start_us, end_us)))
 
     def _spans(self, side: Side | None = None) -> list[Span]:
-        found = (s.lane.span() for s in self.streams if side in (None, s.speaker) and not s.displaced)
-        return [span for span in found if span]
+        mine = [s for s in self.streams if not s.displaced and (side is None or s.speaker == side)]
+        return [span for stream in mine if (span := stream.lane.span())]
 
     def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
         """What is known of each speaker's track, caller first."""
         for stream in self.streams:
             take_over(table, stream.row, stream.lane)
         start = self.start_us() or 0.0
-        return [
-            self._track(side, table, sequencer, start)
-            for side in SIDES
-            if any(stream.speaker == side and not stream.displaced for stream in self.streams)
-        ]
+        heard = [stream for stream in self.streams if not stream.displaced]
+        tracks = []
+        for side in SIDES:
+            mine = [stream for stream in heard if stream.speaker == side]
+            if mine:
+                tracks.append(self._track(side, mine, table, sequencer, start))
+        return tracks
 
-    def _track(self, side: Side, table: StreamTable, sequencer: Sequencer, start_us: float) -> Track:
-        mine = [stream for stream in self.streams if stream.speaker == side and not stream.displaced]
+    def _track(
+        self, side: Side, mine: list[Stream], table: StreamTable, sequencer: Sequencer, start_us: float
+    ) -> Track:
         rows = [stream.row for stream in mine]
         found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
         gaps = [
@@ -285,44 +290,52 @@ class Session:
             )
             for gap in sorted(found, key=lambda gap: gap.start_us)
         ]
-        spans = self._spans(side)
-        begin = min((span.start_us for span in spans), default=start_us)
-        end = max((span.end_us for span in spans), default=begin)
-        packets, unmeasured = (int(column[rows].sum()) for column in (table.packets, table.unmeasured))
+        spans = [span for stream in mine if (span := stream.lane.span())]
+        begin = min([span.start_us for span in spans], default=start_us)
+        end = max([span.end_us for span in spans], default=begin)
+        counted = (table.packets, table.unmeasured, table.lost, table.late, table.duplicates)
+        packets, unmeasured, lost, late, duplicates = (
+            sum([column.item(row) for row in rows]) for column in counted
+        )
+        unmeasured = min(packets, unmeasured + sum(map(self._hearing.unheard, rows)))
         facts = TrackFacts(
             label=side,
             packets=packets,
-            lost=sum(table.lost[rows].tolist()),
-            late=sum(table.late[rows].tolist()),
-            duplicates=sum(table.duplicates[rows].tolist()),
+            lost=lost,
+            late=late,
+            duplicates=duplicates,
             gaps=tuple(gaps),
             duration_s=round((end - begin) / 1e6, 6),
             figures=self._hearing.figures(self.meters[side]),
             measured=round(1 - unmeasured / packets, 4) if packets else 1.0,
         )
-        heard = _heard(mine, table)
         return Track(
             side,
             facts,
-            heard.most_common(1)[0][0] if heard else None,
+            _format(mine, table),
             round((begin - start_us) / 1e6, 6),
             sum(map(self._hearing.undecodable, rows)),
         )
 
 
-def _heard(streams: Iterable[Stream], table: StreamTable) -> Counter[Format]:
-    """How many packets of each format there were, events apart."""
-    out: Counter[Format] = Counter()
+def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
+    """What most packets were, events apart; None where signalling never said."""
+    heard: list[tuple[Format, int]] = []
     for stream in streams:
         types = table.types[stream.row]
-        for payload_type in np.flatnonzero(types).tolist():
+        for payload_type in types.nonzero()[0].tolist():
             known = stream.lane.format(payload_type)
             if known is not None and stream.lane.is_audio(payload_type):
-                out[known] += int(types[payload_type])
-    return out
+                heard.append((known, types.item(payload_type)))
+    if len(heard) > 1:
+        counts: Counter[Format] = Counter()
+        for known, packets in heard:
+            counts[known] += packets
+        return counts.most_common(1)[0][0]
+    return heard[0][0] if heard else None
 
 
-def _media(sink: Sink, base: int, rows: NDArray[np.void], payload: NDArray[np.uint8]) -> None:
+def _media(sink: Sink, base: int, rows: memoryview, payload: bytes | memoryview) -> None:
     sink.media(base, rows, payload)
 
 
@@ -332,6 +345,15 @@ def as_formats(formats: Mapping[int, PayloadFormat]) -> dict[int, Format]:
         pt: Format(known.encoding, known.clock_rate, known.channels, known.fmtp)
         for pt, known in formats.items()
     }
+
+
+@lru_cache(maxsize=128)
+def _meaning(
+    announced: tuple[tuple[int, PayloadFormat], ...],
+) -> tuple[Mapping[int, Format], dict[str, dict[str, Any]]]:
+    """What a stream's payload types are, and how that is written down: the same for most calls."""
+    formats = as_formats(dict(announced))
+    return {**STATIC, **formats}, _described(formats)
 
 
 def _described(formats: Mapping[int, Format]) -> dict[str, dict[str, Any]]:

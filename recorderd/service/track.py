@@ -37,7 +37,7 @@ class Track:
     def described(self) -> dict[str, Any]:
         """The track as `recorderctl list --json` shows it."""
         facts, figures = self.facts, self.facts.figures
-        how = codec(self.format.name) if self.format else None
+        how = codec(self.format) if self.format else None
         due = facts.packets + facts.lost
         score = mos(self.format.name, facts.lost / due) if self.format and due else None
         return {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recorderd.media.sequence import Order
 from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
-from recorderd.spool.container import PACKET_ROW
+from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 
 MAX_TIME: Final = 0xFFFF_FFFF
 """A clock that leaps within a window must not wrap what has 32 bits."""
@@ -37,9 +37,9 @@ class Part(NamedTuple):
 class Window:
     """The sorted packets of one window, and of its streams ``starts``, ``ends`` and what they are.
 
-    ``rows`` are PACKET_ROW records (n), their times relative to the session's part; ``kind`` (n) says what
-    each packet carries (see :mod:`recorderd.media.streams`); ``one_type`` (streams) whether a stream's
-    packets have one payload type.
+    ``rows`` are the bytes of PACKET_ROW records (n), their times relative to the session's part; ``kind`` (n)
+    says what each packet carries (see :mod:`recorderd.media.streams`); ``one_type`` (streams) whether a
+    stream's packets have one payload type; ``payload`` are the bytes of the packets' matrix.
     """
 
     order: Order
@@ -49,8 +49,9 @@ class Window:
     count: NDArray[np.intp]
     one_type: NDArray[np.bool_]
     kind: NDArray[np.uint8]
-    rows: NDArray[np.void]
+    rows: memoryview
     parts: list[Part]
+    payload: memoryview
 
     @property
     def ends(self) -> NDArray[np.intp]:
@@ -62,12 +63,19 @@ class Window:
         found = np.flatnonzero(self.kind == TONE)
         return np.unique(np.searchsorted(self.order.starts, found, side="right") - 1)
 
-    def coded(self, part: Part) -> NDArray[np.uint8]:
+    def rows_of(self, part: Part) -> memoryview:
+        """The rows of a part."""
+        return self.rows[part.first * ROW_BYTES : part.last * ROW_BYTES]
+
+    def coded(self, part: Part) -> bytes | memoryview:
         """The payloads of a part, one after the other."""
+        width = self.packets.payload.shape[1]
+        if part.size == width:
+            return self.payload[part.first * width : part.last * width]
         payload = self.packets.payload[part.first : part.last]
         if part.size >= 0:
-            return payload[:, : part.size]
-        return payload[np.arange(payload.shape[1]) < self.packets.size[part.first : part.last, None]]
+            return payload[:, : part.size].tobytes()
+        return payload[np.arange(width) < self.packets.size[part.first : part.last, None]].tobytes()
 
 
 def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
@@ -89,7 +97,8 @@ def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
     rows["stream"] = np.repeat(lane.astype(np.uint8), count)
     rows["payload_type"] = payload_type | packets.marker.view(np.uint8) << 7
     parts = list(_parts(packets, rows, owner, starts))
-    return Window(order, packets, owner, lane, count, one_type, kind, rows, parts)
+    raw, payload = rows.view(np.uint8).data, packets.payload.reshape(-1).data
+    return Window(order, packets, owner, lane, count, one_type, kind, raw, parts, payload)
 
 
 def _parts(
