@@ -31,6 +31,8 @@ def _a_law() -> NDArray[np.int16]:
 class G711Decoder:
     """Decodes payloads one by one; has no state."""
 
+    resting: Final = False
+
     def __init__(self, table: NDArray[np.int16], channels: int) -> None:
         """Decode by ``table`` (256 samples, by code) and repeat the sound on each of ``channels``."""
         self.rate = RATE

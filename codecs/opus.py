@@ -67,6 +67,8 @@ LONGEST_CONCEALED_S: Final = 1.0
 class OpusDecoder:
     """The state of one Opus stream."""
 
+    resting: Final = False
+
     def __init__(self, rate: int, channels: int) -> None:
         """Decode to ``rate`` Hz and ``channels`` (1 or 2), whatever the packets hold.
 

@@ -1,13 +1,19 @@
 """Which codecs there are, and what every one of them can do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.codecs import amr, packing, samples, speex
+from recorderd.codecs.comfort_noise import COMFORT_NOISE
+from recorderd.codecs.formats import Format
 from recorderd.codecs.g711 import PCMA, PCMU
+from recorderd.codecs.library import LibraryCodec
 from recorderd.codecs.opus import OPUS
 
 
@@ -21,6 +27,10 @@ class Decoder(Protocol):
     @property
     def channels(self) -> int:
         """Channels of what it gives, whatever the payloads hold."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether the sender said that it is silent: until its next packet :meth:`conceal` gives noise."""
 
     def decode(self, payload: bytes) -> NDArray[np.int16]:
         """Decode the payload of one packet.
@@ -81,10 +91,120 @@ class TableCodec(Codec, Protocol):
         """Decode coded bytes of any shape to samples of the same shape."""
 
 
-CODECS: Final[Mapping[str, Codec]] = MappingProxyType({codec.name: codec for codec in (PCMU, PCMA, OPUS)})
-"""All codecs by name."""
+Made = Callable[[Format], Codec | None]
 
 
-def codec(name: str) -> Codec | None:
-    """The codec of an encoding name, or None where there is none (yet); letter case does not matter."""
-    return CODECS.get(name.lower())
+def _as_it_is(known: Codec) -> Made:
+    return lambda _: known
+
+
+def _g722(known: Format) -> Codec:
+    # A byte is two samples of 16 kHz, and one tick of the clock of 8 kHz (RFC 3551 section 4.5.2).
+    return LibraryCodec("g722", 16_000, known.clock_rate, packing.whole(lambda size: 2 * size), ("g722",))
+
+
+def _g726(known: Format) -> Codec:
+    # RFC 3551 section 4.5.4 begins with the lowest bits of a byte, the order of AAL2 with the highest.
+    bits = int(known.name[-2:]) // 8
+    decoder = "g726" if known.name.startswith("aal2-") else "g726le"
+    unpack = packing.whole(lambda size: 8 * size // bits)
+    return LibraryCodec(known.name, 8000, known.clock_rate, unpack, (decoder,), bits=bits)
+
+
+def _g723_lost(last: packing.Frame) -> bytes:
+    # A pitch lag that cannot be makes the decoder conceal (G.723.1 section 3.10).
+    return b"\x03" if last.rests else b"\xfd" + b"\xff" * 19
+
+
+def _framed(
+    name: str, unpack: packing.Unpack, decoder: str, lost: Callable[[packing.Frame], bytes] | None = None
+) -> Made:
+    return lambda known: LibraryCodec(name, 8000, known.clock_rate, unpack, (decoder,), lost=lost)
+
+
+def _as_zeros(last: packing.Frame) -> bytes:
+    """Nothing is set: to the decoders of G.729 and iLBC an erased frame."""
+    return bytes(len(last.coded))
+
+
+def _amr(known: Format) -> Codec | None:
+    unpack = amr.unpacker(known)
+    if unpack is None:
+        return None
+    wide = known.name == "amr-wb"
+    # FFmpeg's own decoders know no comfort noise.
+    decoders = ("libopencore_amrwb", "amrwb") if wide else ("libopencore_amrnb", "amrnb")
+    lost = bytes((amr.NO_DATA << 3 | 4,))
+    rate = 16_000 if wide else 8000
+    return LibraryCodec(known.name, rate, known.clock_rate, unpack, decoders, lost=lambda _: lost)
+
+
+def _speex(known: Format) -> Codec | None:
+    if known.clock_rate not in (8000, 16_000, 32_000) or known.channels != 1:
+        return None
+    unpack = speex.unpacker(known.clock_rate)
+    return LibraryCodec("speex", known.clock_rate, known.clock_rate, unpack, ("speex",))
+
+
+def _samples(known: Format) -> Codec | None:
+    if known.clock_rate not in samples.RATES or (known.name == "dvi4" and known.channels != 1):
+        return None
+    read = samples.l16 if known.name == "l16" else samples.dvi4
+    return samples.SampleCodec(known.name, known.clock_rate, known.channels, read)
+
+
+_MADE: Final[Mapping[str, Made]] = MappingProxyType(
+    {
+        **{known.name: _as_it_is(known) for known in (PCMU, PCMA, OPUS, COMFORT_NOISE)},
+        "g722": _g722,
+        **{f"{order}g726-{rate}": _g726 for order in ("", "aal2-") for rate in (16, 24, 32, 40)},
+        "g729": _framed("g729", packing.g729, "g729", _as_zeros),
+        "g723": _framed("g723", packing.g723, "g723_1", _g723_lost),
+        "gsm": _framed("gsm", packing.equal("gsm", 33, 160), "gsm"),
+        "ilbc": _framed("ilbc", packing.ilbc, "ilbc", _as_zeros),
+        "amr": _amr,
+        "amr-wb": _amr,
+        "speex": _speex,
+        "l16": _samples,
+        "dvi4": _samples,
+    }
+)
+
+_ALIASES: Final = {
+    "g721": "g726-32",  # RFC 3551 section 4.5.4: its former name
+    "g729a": "g729",
+    "g729b": "g729",
+    "g729ab": "g729",
+    "g7231": "g723",
+    "g723.1": "g723",
+}
+"""What equipment says in SDP without being registered to."""
+
+_CLOCKS: Final = {"opus": 48_000, "amr-wb": 16_000, "l16": 44_100}
+"""Usual clocks, where they are not 8000."""
+
+
+@lru_cache(maxsize=512)
+def _made(known: Format) -> Codec | None:
+    name = known.name.lower()
+    name = _ALIASES.get(name, name)
+    made = _MADE.get(name)
+    how = made(replace(known, name=name)) if made is not None and known.clock_rate > 0 else None
+    # Frames of several channels would lie side by side; nobody was seen to send them.
+    return None if isinstance(how, LibraryCodec) and known.channels != 1 else how
+
+
+def codec(known: Format | str) -> Codec | None:
+    """The codec of a format, or None where there is none: its name, or what its parameters ask for, is not
+    known here. A name alone, whatever its letter case, stands for the format as it usually is.
+    """
+    if isinstance(known, str):
+        name = known.lower()
+        known = Format(name, _CLOCKS.get(name, 8000))
+    return _made(known)
+
+
+CODECS: Final[Mapping[str, Codec]] = MappingProxyType(
+    {name: known for name in _MADE if (known := codec(name)) is not None}
+)
+"""All codecs by name, as they usually are."""

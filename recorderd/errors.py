@@ -83,6 +83,13 @@ class SpoolError(RecorderError):
     hint = "check the path, its owner, and that no other recorderd uses it"
 
 
+class Undecodable(RecorderError):
+    """A recording holds nothing but codecs that cannot be decoded here."""
+
+    exit_code = 25
+    hint = "the coded frames are kept as they came: `docs/codecs.md` lists what can be decoded"
+
+
 class RemoteError(RecorderError):
     """A remote does not have, or does not give back, what was sent."""
 

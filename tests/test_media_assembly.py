@@ -205,3 +205,69 @@ def test_a_change_of_codec_keeps_time(rate):
     )
     assert track.rate() == 48_000
     assert len(sound(track, rate)) == 2 * rate
+
+
+def mixed(packets):
+    """A lane of (payload type, timestamp, payload) that come when their timestamps say, at 8 kHz."""
+    lane = LanePackets(Lane({**STATIC, 96: Format("g729", 8000), 97: Format("evs", 16_000)}))
+    kinds, ticks, payloads = zip(*packets, strict=True)
+    ticks = np.array(ticks, np.int64)
+    lane.add(
+        np.arange(len(ticks)),
+        ticks.astype(np.uint32),
+        START + ticks * 125,
+        np.array(kinds, np.uint8),
+        np.array([len(payload) for payload in payloads], np.int32),
+        b"".join(payloads),
+    )
+    return TrackAudio([lane])
+
+
+def level(samples):
+    return 20 * np.log10(samples.astype(float).std() / 32768)
+
+
+def test_comfort_noise_sounds_from_its_packet_to_the_next():
+    """RFC 3389: the level holds until another packet tells a new one, or speech goes on."""
+    spoken = g711(20)
+    before = [(0, 160 * n, payload) for n, payload in enumerate(spoken[:10])]
+    quiet = [(13, 1600, bytes([50])), (13, 1600 + 8000, bytes([70]))]
+    after = [(0, 1600 + 24_000 + 160 * n, payload) for n, payload in enumerate(spoken[10:])]
+    track = mixed([*before, *quiet, *after])
+    got = sound(track)[:, 0]
+    assert len(got) == 1600 + 24_000 + 1600
+    assert abs(level(got[1600:9600]) + 50) < 0.5
+    assert abs(level(got[9600:25_600]) + 70) < 0.5
+    expected = PCMU.decode_block(np.frombuffer(b"".join(spoken), np.uint8))
+    assert np.array_equal(np.concatenate([got[:1600], got[25_600:]]), expected)
+    assert track.rate() == 8000
+    assert np.array_equal(got, sound(track)[:, 0]), "every export is the same"
+
+
+def test_noise_after_the_last_word_of_a_silent_sender_is_bounded():
+    track = mixed([(0, 0, bytes(160)), (13, 160, bytes([50])), (0, 8000 * 200, bytes(160))])
+    got = sound(track)[:, 0]
+    assert len(got) == 8000 * 200 + 160
+    assert abs(level(got[8000 * 40 : 8000 * 60]) + 50) < 0.5
+    assert not got[8000 * 61 : 8000 * 200].any()
+
+
+def test_silence_described_in_g729_is_noise_until_speech_goes_on():
+    random = np.random.default_rng(7)
+    talk = [random.bytes(20) for _ in range(20)]
+    packets = [(96, 160 * n, payload) for n, payload in enumerate(talk[:10])]
+    packets.append((96, 1600, bytes(10) + bytes([0, 40])))  # a frame of speech, then one of silence
+    packets += [(96, 16_000 + 160 * n, payload) for n, payload in enumerate(talk[10:])]
+    got = sound(mixed(packets))[:, 0]
+    assert len(got) == 16_000 + 1600
+    assert -90 < level(got[2000:9000]) < -20
+    assert level(got[2000:9000]) == pytest.approx(level(got[9000:15_900]), abs=0.5)
+
+
+def test_an_unknown_codec_is_silent_and_keeps_its_time():
+    track = mixed([(0, 0, g711(1)[0]), (97, 160, b"?" * 60), (97, 320, b"?" * 60), (0, 480, g711(1)[0])])
+    got = sound(track)[:, 0]
+    assert len(got) == 640
+    assert got[:160].any()
+    assert not got[160:480].any()
+    assert [known.name for known in track.undecodable()] == ["evs"]

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from tests.commands import configure
+from tests.simulators.pbx import PbxSimulator
+from tests.simulators.script import CallScript
 from tests.spool_builder import make_desk
 
 # Little-endian pcap of Ethernet frames, without one.
@@ -39,6 +41,15 @@ def modules_of(program: str, *words: object) -> set[str]:
 def test_a_replay_loads_only_what_it_takes(tmp_path):
     capture = tmp_path / "empty.pcap"
     capture.write_bytes(EMPTY)
+    loaded = modules_of("recorderd.service.cli", "replay", capture, "-c", configure(tmp_path))
+    assert "numpy" in loaded
+    assert not loaded & NEVER
+
+
+def test_a_call_in_g711_loads_no_library_of_codecs(tmp_path):
+    simulator = PbxSimulator(seed=1)
+    simulator.add(CallScript(talk_s=3))
+    capture = simulator.write(tmp_path / "call.pcap")
     loaded = modules_of("recorderd.service.cli", "replay", capture, "-c", configure(tmp_path))
     assert "numpy" in loaded
     assert not loaded & NEVER

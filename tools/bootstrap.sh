@@ -1,9 +1,10 @@
 #!/bin/sh
 # Makes a machine ready: installs what is missing, and nothing that is there.
 #
-#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, bench, system (what each needs beyond the others), venv
+#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, sbc, bench, system (what each needs beyond the others), venv
 #
-# As root on Debian missing programs come from apt; otherwise they are named and the script stops.
+# As root on Debian missing programs come from apt; otherwise they are named and the script stops. What is only
+# wished for (sbc) stops nothing: the tests that want it are skipped without it.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -11,12 +12,20 @@ PYTHON=${PYTHON:-python3}
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=
+wished=
 
 # need PACKAGE COMMAND...: the apt package PACKAGE is missing if COMMAND fails.
 need() {
     package=$1
     shift
     "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+# wish PACKAGE COMMAND...: the same, of one that can be done without.
+wish() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || wished="$wished $package"
 }
 
 program() { command -v "$1"; }
@@ -41,9 +50,17 @@ needs_of() {
         need tcpdump program tcpdump
         need ffmpeg program ffmpeg
         need opus-tools program opusenc
+        need libbcg729-0 library libbcg729.so.0
+        need libvo-amrwbenc0 library libvo-amrwbenc.so.0
         need rsyslog program rsyslogd
         need strace program strace
         need systemd program systemd-analyze
+        ;;
+    sbc)
+        # Border controllers, for tests on their host. Sippy's comes with the venv.
+        wish kamailio program kamailio
+        wish kamailio-tls-modules ls /usr/lib/*/kamailio/modules/tls.so
+        wish rtpengine-daemon program rtpengine
         ;;
     bench)
         need iproute2 program ip
@@ -64,8 +81,10 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null
 }
 
+may_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }
+
 install_missing() {
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    if ! may_install; then
         echo "Some programs are missing. As root, run:" >&2
         echo "  apt-get install -y --no-install-recommends$missing" >&2
         exit 1
@@ -81,6 +100,23 @@ install_missing() {
     done
     echo "apt-get could not install:$missing" >&2
     exit 1
+}
+
+install_wished() {
+    if may_install; then
+        echo "Installing:$wished"
+        # They are servers, and this host is not to become one: `systemctl unmask` makes them startable.
+        if command -v systemctl >/dev/null; then
+            for server in kamailio rtpengine-daemon; do
+                case "$wished " in *" $server "*) systemctl mask --quiet "$server.service" 2>/dev/null || : ;; esac
+            done
+        fi
+        # shellcheck disable=SC2086
+        apt_install $wished 2>/dev/null && return
+        # shellcheck disable=SC2086
+        apt-get update -q >/dev/null 2>&1 && apt_install $wished 2>/dev/null && return
+    fi
+    echo "Some tests are skipped without:$wished" >&2
 }
 
 make_venv() {
@@ -104,6 +140,7 @@ for what in "$@"; do
     [ "$what" = venv ] || needs_of "$what"
 done
 [ -z "$missing" ] || install_missing
+[ -z "$wished" ] || install_wished
 for what in "$@"; do
     [ "$what" != venv ] || make_venv
 done

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.codecs.files import AudioTrack, FileFormat, write_audio, write_tracks
-from recorderd.errors import DiskFull, NoSuchRecording, SpoolCorrupt, UsageError
+from recorderd.errors import DiskFull, NoSuchRecording, SpoolCorrupt, Undecodable, UsageError
 from recorderd.spool.durable import disk_error
 from recorderd.spool.keys import Identity, load_identities
 from recorderd.spool.reader import COMPLETE, CORRUPT, Recording
@@ -16,6 +16,8 @@ from recorderd.wire.printable import printable
 
 FORMATS: Final[tuple[FileFormat, ...]] = ("wav", "flac", "opus", "mka")
 LAYOUTS: Final = ("stereo", "tracks", "mix")
+UNDECODABLE: Final = "undecodable"
+"""The status of a recording without a track that can be heard."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
-    """Export; returns 0, or SpoolCorrupt's code where something exported is damaged."""
+    """Export; returns 0, or the code of SpoolCorrupt where something is damaged, or else that of Undecodable
+    where a recording holds nothing that can be heard.
+    """
     if bool(arguments.ids) == arguments.all:
         raise UsageError("export: give recording ids, or --all")
     if not arguments.identity:
@@ -66,11 +70,12 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
             target = arguments.output / f"{recording_id}.{fmt}" if into_folder else arguments.output
             try:
                 done.append(_export(session, recording_id, target, fmt, arguments.layout, identities))
-            except (SpoolCorrupt, NoSuchRecording) as error:
+            except (SpoolCorrupt, NoSuchRecording, Undecodable) as error:
                 if len(ids) == 1:
                     raise
                 # One that cannot be heard keeps nobody from the others.
-                done.append({"id": recording_id, "status": CORRUPT, "problems": [str(error)], "files": []})
+                status = UNDECODABLE if isinstance(error, Undecodable) else CORRUPT
+                done.append({"id": recording_id, "status": status, "problems": [str(error)], "files": []})
                 session.stderr.write(f"recorderctl: {printable(str(error), limit=2000)}\n")
     damaged = [entry["id"] for entry in done if entry["status"] == CORRUPT]
     _tell(session, done)
@@ -78,7 +83,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         names = printable(", ".join(damaged), limit=2000)
         session.stderr.write(f"recorderctl: damaged, only what is intact was exported: {names}\n")
         return SpoolCorrupt.exit_code
-    return 0
+    return Undecodable.exit_code if any(entry["status"] == UNDECODABLE for entry in done) else 0
 
 
 def _tell(session: Session, done: Sequence[dict[str, Any]]) -> None:
@@ -131,6 +136,7 @@ def _export(
         status, problems = recording.status, recording.problems
     if not heard.tracks:
         raise SpoolCorrupt(f"{recording_id}: holds no audio ({status})")
+    unheard = _unheard(session, recording_id, heard)
     try:
         files = _write(heard, target, fmt, layout, {"title": recording_id})
     except OSError as error:
@@ -145,7 +151,26 @@ def _export(
         "files": [str(path) for path in files],
         "tracks": list(heard.tracks),
         "sample_rate": heard.rate(),
+        "undecodable": unheard,
     }
+
+
+def _unheard(session: Session, recording_id: str, heard: Heard) -> dict[str, list[str]]:
+    """The codecs of each track that cannot be decoded, told to the user as well.
+
+    Raises Undecodable where there is nothing else: a file of silence would look like a recording of it.
+    """
+    unheard: dict[str, list[str]] = {}
+    for label, track in heard.tracks.items():
+        names = [known.name for known in track.undecodable()]
+        if names or not track.formats():
+            unheard[label] = names or ["an unknown codec"]
+    texts = [f"{label}: {', '.join(names)} cannot be decoded here" for label, names in unheard.items()]
+    if all(track.formats() == track.undecodable() for track in heard.tracks.values()):
+        raise Undecodable(f"{recording_id}: {'; '.join(texts)}")
+    for text in texts:
+        session.stderr.write(f"recorderctl: {recording_id}: {printable(text)}; that part is silent\n")
+    return unheard
 
 
 def _write(heard: Heard, target: Path, fmt: FileFormat, layout: str, tags: dict[str, str]) -> list[Path]:

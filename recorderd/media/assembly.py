@@ -25,6 +25,9 @@ CONCEAL_S: Final = 1.0
 PAUSE_S: Final = 0.2
 """A pause of a lane in which another one may sound."""
 
+NOISE_S: Final = 60.0
+"""Longest background noise after a sender said that it is silent, without another word of it."""
+
 BLOCK_S: Final = 1.0
 """Longest block of silence handed out at once."""
 
@@ -97,9 +100,13 @@ class TrackAudio:
                     out.append(known)
         return out
 
+    def undecodable(self) -> list[Format]:
+        """Those of its formats that no codec here opens: their time is silent."""
+        return [known for known in self.formats() if codec(known) is None]
+
     def rate(self) -> int:
         """The highest native sample rate among its formats, in Hz; 8000 where nothing can be decoded."""
-        rates = [how.native_rate for how in (codec(known.name) for known in self.formats()) if how]
+        rates = [how.native_rate for how in (codec(known) for known in self.formats()) if how]
         return max(rates, default=8000)
 
     def span_us(self) -> tuple[float, float] | None:
@@ -130,7 +137,7 @@ class TrackAudio:
 def _is_stereo(packets: LanePackets) -> bool:
     for payload_type in set(np.concatenate(packets.payload_type).tolist()):
         known = packets.lane.format(payload_type)
-        how = codec(known.name) if known else None
+        how = codec(known) if known else None
         if how is not None and known is not None and known.channels == 2:
             mask = np.concatenate(packets.payload_type) == payload_type
             size = np.concatenate(packets.size)
@@ -205,9 +212,9 @@ class _Renderer:
             if position > cursor:
                 missing = position - cursor
                 if decoder is not None and at:
-                    hidden = self._conceal(decoder, min(missing, int(CONCEAL_S * self.rate)), coded, at)
-                    cursor += len(hidden)
-                    yield hidden
+                    for hidden in self._hidden(decoder, missing, coded, at):
+                        cursor += len(hidden)
+                        yield hidden
                 for block in self._silence(position - cursor):
                     cursor += len(block)
                     yield block
@@ -228,7 +235,7 @@ class _Renderer:
     def _decoder(self, payload_type: int) -> Decoder | None:
         if payload_type not in self._decoders:
             known = self.placed.lane.format(payload_type)
-            how = codec(known.name) if known else None
+            how = codec(known) if known else None
             self._decoders[payload_type] = (
                 how.decoder(self._native(known), self.channels) if how and known else None
             )
@@ -236,7 +243,7 @@ class _Renderer:
 
     def _native(self, known: Format | None) -> int | None:
         """The rate to decode at: the track's own where the codec can, else the codec's."""
-        how = codec(known.name) if known else None
+        how = codec(known) if known else None
         return self.rate if how is not None and self.rate in how.rates else None
 
     def _decode(self, decoder: Decoder, coded: bytes) -> Samples:
@@ -245,6 +252,14 @@ class _Renderer:
         except PeerError:
             # A payload that is none: what the codec does about a lost packet is the best that can be done.
             return resample(decoder.conceal(decoder.rate // 50, None), decoder.rate, self.rate)
+
+    def _hidden(self, decoder: Decoder, missing: int, following: bytes, at: int) -> Iterator[Samples]:
+        """What is heard where nothing arrived: concealment, or as long as the sender is silent, noise."""
+        left = min(missing, int((NOISE_S if decoder.resting else CONCEAL_S) * self.rate))
+        while left > 0:
+            step = min(left, int(BLOCK_S * self.rate))
+            left -= step
+            yield self._conceal(decoder, step, b"" if left else following, at)
 
     def _conceal(self, decoder: Decoder, missing: int, following: bytes, at: int) -> Samples:
         same = self._decoder(int(self.placed.payload_type[at])) is decoder

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from recorderd.codecs import opus_toc
 from recorderd.codecs.opus import OpusRuns
 from recorderd.media.columns import grown
-from recorderd.quality.coded import FRAME, Loudness, in_runs
+from recorderd.quality.coded import FRAME, Loudness
+from recorderd.quality.decoded import loudness
 from recorderd.quality.framing import ranges, runs
 
 RATE: Final = 8000
@@ -48,10 +49,6 @@ LEAST_TURN_S: Final = 0.24
 
 SPEECH_SHARE: Final = 0.2
 """A window is one of speech if the sender says so of this part of it."""
-
-SILENT_SAMPLE: Final = 8
-FULL_SAMPLE: Final = 32_124
-"""Digital silence is all samples within the one; at the limit is what is beyond the other: as in G.711."""
 
 DTX_BYTES: Final = 2
 """Packets this short say that nothing is sent (RFC 6716 section 2.1.9)."""
@@ -134,7 +131,7 @@ class OpusTurns:
         cost = np.bincount(owner, COSTS[toc] * sent, count) / np.maximum(total, 1)
         turns = self._turns(packets.tracks, total, speech, cost)
         rows = np.flatnonzero(_within(owner, sent, *turns))
-        loudness, starts, failed = self._decode(packets, rows, sent[rows])
+        measured, starts, failed = self._decode(packets, rows, sent[rows])
         tried, wrong = np.bincount(owner[rows], None, count), np.bincount(owner[rows[failed]], None, count)
         malformed = np.bincount(owner[length == 0], None, count)
         malformed += wrong * np.bincount(owner[sent > 0], None, count) // np.maximum(tried, 1)
@@ -143,7 +140,7 @@ class OpusTurns:
             unsent=_sums(owner, length - sent, count),
             malformed=malformed.astype(np.int32),
             speech=speech,
-            loudness=loudness,
+            loudness=measured,
             starts=starts,
             stretches=runs(owner[rows])[1],
         )
@@ -182,7 +179,7 @@ class OpusTurns:
             if (lengths % FRAME).any():
                 pcm = pcm[ranges(begin, begin + frames * FRAME)]
             first = np.cumsum(frames) - frames
-        return _loudness(pcm.reshape(-1, FRAME)), first, np.flatnonzero(failed)
+        return loudness(pcm.reshape(-1, FRAME)), first, np.flatnonzero(failed)
 
 
 def _within(owner: Places, samples: Places, begin: Places, end: Places) -> Flags:
@@ -197,19 +194,3 @@ def _sums(owner: Places, values: Places, count: int) -> Places:
     sums = np.zeros(count, np.int64)
     np.add.at(sums, owner, values)
     return sums
-
-
-def _loudness(frames: NDArray[np.int16]) -> Loudness:
-    """Measure decoded frames: shape (n, FRAME)."""
-    wide = frames.astype(np.float32)
-    power = np.maximum(np.vecdot(wide, wide) * np.float32(1 / FRAME), 1)
-    peak = np.maximum(
-        frames.max(axis=1, initial=0).astype(np.int32), -frames.min(axis=1, initial=0).astype(np.int32)
-    )
-    power[peak <= SILENT_SAMPLE] = 0
-    clipped = np.zeros(len(frames), np.uint8)
-    limited = np.flatnonzero(peak >= FULL_SAMPLE)
-    if len(limited):
-        full = np.abs(frames[limited].astype(np.int32)) >= FULL_SAMPLE
-        clipped[limited] = in_runs(full)
-    return Loudness(power, peak, clipped)

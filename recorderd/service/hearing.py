@@ -9,15 +9,17 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.codecs.formats import Format
 from recorderd.media.columns import grown
 from recorderd.quality.figures import Figures
+from recorderd.quality.library_turns import LibraryTurns, Packets
 from recorderd.quality.meters import Meters
 from recorderd.service.window import Window
 
@@ -37,6 +39,7 @@ class Hearing:
         self.relief: Callable[[], None] = lambda: None
         """Called now and then while somebody waits for the thread."""
         self._meters = Meters()
+        self._others = LibraryTurns()
         self._undecodable: Counter[int] = Counter()
         self._mine: NDArray[np.int64] = np.zeros(64, np.int64)
         """The number in the meters of each number given out."""
@@ -44,6 +47,7 @@ class Hearing:
         self._given = 0
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._submitted = self._measured = 0
+        self._put = self._done = 0  # jobs, counted by who puts them and by the thread
         self._thread: threading.Thread | None = None
         if threaded:
             self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
@@ -56,19 +60,21 @@ class Hearing:
             except Exception:
                 # Without its figures a recording is still a recording.
                 log.exception("the sound of a window could not be measured")
+            self._done += 1
 
     def _do(self, job: Callable[[], None]) -> None:
         """Now, or after what waits."""
         if self._thread is None:
             job()
         else:
+            self._put += 1
             self._jobs.put(job)
 
     def settle(self) -> None:
         """Wait until all that was taken on is measured."""
-        if self._thread is not None:
+        if self._thread is not None and self._done != self._put:
             done = threading.Event()
-            self._jobs.put(done.set)
+            self._do(done.set)
             while not done.wait(RELIEF_S):
                 self.relief()
 
@@ -78,6 +84,11 @@ class Hearing:
             self._jobs.put(None)
             self._thread.join()
             self._thread = None
+
+    def describe(self, stream: int, formats: Mapping[int, Format]) -> None:
+        """Say what the payload types of a stream are."""
+        told = dict(formats)
+        self._do(lambda: self._others.describe(stream, told))
 
     def open(self) -> int:
         """The number of a new track."""
@@ -117,10 +128,23 @@ class Hearing:
                 order.rows,
                 seconds,
             )
+            if bad.any():
+                bad -= self._decoded(window, meter, seconds)
             for at in np.flatnonzero(bad).tolist():
                 self._undecodable[int(order.rows[at])] += int(bad[at])
         finally:
             self._measured += 1
+
+    def _decoded(
+        self, window: Window, meter: NDArray[np.int32], seconds: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        """Measure what libraries decode; how many packets of each stream they open."""
+        order, packets = window.order, window.packets
+        given = Packets(packets.payload, packets.size, window.kind, packets.payload_type)
+        heard = self._others.hear(given, order.starts, window.ends, order.rows, seconds)
+        tracks = self._mine[meter]
+        self._meters.decoded(heard.loudness, heard.starts, heard.stretches, tracks, heard.samples)
+        return heard.decodable
 
     def figures(self, meter: int) -> Figures:
         """How a track sounds, after all that was taken in."""
@@ -131,6 +155,11 @@ class Hearing:
         """How many packets of a stream cannot be decoded."""
         self.settle()
         return self._undecodable[stream]
+
+    def unheard(self, stream: int) -> int:
+        """How many packets of a stream, all of it so far, were not measured for lack of time."""
+        self.settle()
+        return self._others.unheard(stream)
 
     def close(self, meter: int) -> None:
         """The track is over."""
@@ -143,4 +172,5 @@ class Hearing:
 
     def _forget(self, stream: int) -> None:
         self._meters.forget(stream)
+        self._others.forget(stream)
         self._undecodable.pop(stream, None)

@@ -52,6 +52,26 @@ class G711Payloads:
         return np.where(of_a_law, g711.decode("pcma", matrix), g711.decode("pcmu", matrix))
 
 
+class CodedPayloads:
+    """Packets that were encoded before, ``length`` RTP clock units each; G.711 where a row says so."""
+
+    def __init__(self, packets: tuple[bytes, ...], length: int, law: G711Payloads) -> None:
+        self._packets, self._length, self._law = packets, length, law
+
+    def coded(self, rows: NDArray[np.void]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        of_law = np.isin(rows["payload_type"], list(_LAW_OF))
+        spoken, law_sizes = self._law.coded(rows)
+        chosen = [
+            self._packets[at % len(self._packets)] for at in (rows["position"] // self._length).tolist()
+        ]
+        sizes = np.array([len(packet) for packet in chosen], np.int64)
+        matrix = np.zeros((len(rows), max(int(sizes.max(initial=0)), spoken.shape[1])), np.uint8)
+        for row, packet in zip(matrix, chosen, strict=True):
+            row[: len(packet)] = np.frombuffer(packet, np.uint8)
+        matrix[of_law, : spoken.shape[1]] = spoken[of_law]
+        return matrix, np.where(of_law, law_sizes, sizes)
+
+
 class OpusPayloads:
     """Frames of one encoder run; ``length`` 48 kHz clock units a packet."""
 

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.simulators.capture_file import CaptureWriter
+from tests.simulators.connections import Carrier
 from tests.simulators.dialog import SECOND, SideTimeline, SipPacket, Staged, stage
 from tests.simulators.encapsulation import ETHERNET, Address, Encapsulation, Flow
-from tests.simulators.payloads import G711Payloads, OpusPayloads, opus_payloads
+from tests.simulators.payloads import CodedPayloads, G711Payloads, Payloads, opus_payloads
 from tests.simulators.script import SIDES, CallScript, SideName, Stranger, other
 from tests.simulators.signals import Noise, Speech
-from tests.simulators.sip_text import Party
+from tests.simulators.sip_text import CLOCK_RATES, Party
 from tests.simulators.stream import Clocking, Stream, impair, packets_of, sent_rows
 from tests.simulators.truth import CallTruth, TrackTruth
 
@@ -36,8 +37,8 @@ class PbxSimulator:
     """A PBX and its phones, seen from a tap on the PBX's interface.
 
     ``linktype`` and ``vlans`` say how frames look, ``sip_mtu`` cuts SIP into IP fragments, ``doubles`` shows
-    every frame twice 30 us apart as a mirror port may, ``nanoseconds`` and ``snaplen`` belong to the capture
-    file.
+    every frame twice 30 us apart as a mirror port may, ``carrier`` takes SIP over something else than UDP,
+    ``nanoseconds`` and ``snaplen`` belong to the capture file.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class PbxSimulator:
         snaplen: int = 65535,
         sip_mtu: int = _MTU_WITHOUT_FRAGMENTS,
         doubles: bool = False,
+        carrier: Carrier | None = None,
     ) -> None:
         self.calls: list[CallTruth] = []
         self._seed, self._epoch_ns = seed, epoch_ns
         self._encapsulation = Encapsulation(linktype, vlans)
         self._nanoseconds, self._snaplen = nanoseconds, snaplen
         self._sip_mtu, self._doubles = sip_mtu, doubles
+        self._carrier = carrier
         self._streams: list[Stream] = []
         self._emissions: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []  # times, rows; one a stream
         self._sip_times: list[int] = []
@@ -110,6 +113,13 @@ class PbxSimulator:
         return parties[0], parties[1]
 
     def _signal(self, message: SipPacket) -> None:
+        if self._carrier is not None:
+            for time_ns, frame in self._carrier.carry(
+                message.time_ns, message.source, message.destination, message.payload
+            ):
+                self._sip_times.append(time_ns)
+                self._sip_frames.append(frame)
+            return
         self._fragmented += 1
         flow = Flow(message.source, message.destination, self._encapsulation)
         for place, frame in enumerate(
@@ -121,15 +131,19 @@ class PbxSimulator:
     def _speak(
         self, script: CallScript, side: SideName, timeline: SideTimeline, seed: int, rng: np.random.Generator
     ) -> TrackTruth:
-        clock_rate = 48_000 if script.codec == "opus" else 8_000
+        clock_rate = CLOCK_RATES[script.codec]
         clocking = Clocking(script.codec, clock_rate, script.ptime_ms, script.drift_of(side))
         signal = script.signal_of(side) or Speech(seed + 1)
-        payloads: G711Payloads | OpusPayloads
+        payloads: Payloads
         unsent = None
-        if script.codec == "opus":
+        coded = script.coded_of(side)
+        if coded is not None:
+            law = G711Payloads(signal, 8 * script.ptime_ms)
+            payloads = CodedPayloads(coded, clocking.length, law)
+        elif script.codec == "opus":
             count = packets_of(timeline, clocking)
-            payloads = opus_payloads(signal, script.opus, script.ptime_ms, count)
-            unsent = payloads.sizes[:count] <= 2 if script.opus.dtx else None
+            payloads = opus = opus_payloads(signal, script.opus, script.ptime_ms, count)
+            unsent = opus.sizes[:count] <= 2 if script.opus.dtx else None
         else:
             payloads = G711Payloads(signal, clocking.length)
         rows, events = sent_rows(timeline, clocking, rng, unsent)

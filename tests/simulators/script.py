@@ -132,7 +132,8 @@ class CallScript:
 
     Media of each end starts ``*_media_s`` after the answer (negative: RTP before its SDP is seen), or after
     the 183 for the ends named in ``early``. Happenings are timed from the answer. Ends named in ``nat``
-    announce a private address and send from, and receive at, another one.
+    announce a private address and send from, and receive at, another one. ``*_coded`` are the payloads of
+    codecs that the simulator has no encoder for, sent in turn and then from the first again.
     """
 
     caller: str = "1001"
@@ -144,7 +145,9 @@ class CallScript:
     ending: Ending = "bye"
     hangup_by: SideName = "caller"
 
-    codec: Literal["pcmu", "pcma", "opus"] = "pcmu"
+    codec: str = "pcmu"
+    caller_coded: tuple[bytes, ...] | None = None
+    callee_coded: tuple[bytes, ...] | None = None
     opus: OpusSettings = field(default_factory=OpusSettings)
     ptime_ms: int = 20
     caller_signal: Signal | None = None
@@ -176,6 +179,9 @@ class CallScript:
 
     def signal_of(self, side: SideName) -> Signal | None:
         return self.caller_signal if side == "caller" else self.callee_signal
+
+    def coded_of(self, side: SideName) -> tuple[bytes, ...] | None:
+        return self.caller_coded if side == "caller" else self.callee_coded
 
     def drift_of(self, side: SideName) -> float:
         return self.caller_drift_ppm if side == "caller" else self.callee_drift_ppm

@@ -13,7 +13,20 @@ _RTPMAPS = {
     "pcmu": (0, "PCMU/8000"),
     "pcma": (8, "PCMA/8000"),
     "opus": (111, "opus/48000/2"),
+    "gsm": (3, "GSM/8000"),
+    "g723": (4, "G723/8000"),
+    "g722": (9, "G722/8000"),
+    "g729": (18, "G729/8000"),
+    "amr": (96, "AMR/8000"),
+    "amr-wb": (97, "AMR-WB/16000"),
+    "g726-32": (98, "G726-32/8000"),
+    "ilbc": (99, "iLBC/8000"),
+    "speex": (100, "speex/16000"),
+    "l16": (102, "L16/16000"),
+    "evs": (103, "EVS/16000"),
 }
+_FMTPS = {"amr": "octet-align=1", "amr-wb": "mode-change-capability=2", "ilbc": "mode=20"}
+CLOCK_RATES = {name: int(rtpmap.split("/")[1]) for name, (_, rtpmap) in _RTPMAPS.items()}
 EVENT_PAYLOAD_TYPE = 101
 PAYLOAD_TYPES = {name: number for name, (number, _) in _RTPMAPS.items()}
 
@@ -122,6 +135,7 @@ def session(
     host = party.announced.host
     numbers = " ".join(str(_RTPMAPS[name][0]) for name in codecs)
     maps = "".join(f"a=rtpmap:{_RTPMAPS[name][0]} {_RTPMAPS[name][1]}\r\n" for name in codecs)
+    maps += "".join(f"a=fmtp:{_RTPMAPS[name][0]} {_FMTPS[name]}\r\n" for name in codecs if name in _FMTPS)
     clock = 48000 if codecs[0] == "opus" else 8000
     connection = ("::" if family == "IP6" else "0.0.0.0") if zero else host
     return (
