@@ -162,3 +162,20 @@ def test_an_address_that_too_many_announce(both):
     for number in range(200):
         both.expect(expected("callee", CALLEE, f"flood {number}"))
     assert match(both, CALLER, CALLEE, 0).call == "a"
+
+
+def test_who_holds_a_place_is_asked_for_only_when_another_source_wants_it(both):
+    asked = []
+
+    def tell(*place):
+        asked.append(place)
+        both.heard(*place, 30 * SECOND)
+
+    both.ask = tell
+    assert match(both, NAT, CALLEE, 0)
+    assert match(both, NAT, CALLEE, 20 * SECOND)
+    assert asked == []
+    again = NAT._replace(port=40_000)
+    assert match(both, again, CALLEE, 28 * SECOND) is Held.TAKEN
+    assert match(both, again, CALLEE, 29 * SECOND).standing is Standing.KNOWN_HOST
+    assert asked == [("a", "caller", NAT, CALLEE)] * 2

@@ -4,9 +4,6 @@ After each message what is expected is worked out anew and compared with what wa
 repetition, a message out of order and a second hop with the same addresses tell nothing twice.
 """
 
-from dataclasses import fields
-from operator import attrgetter
-
 from recorderd.calls.call import MAX_HOLDS, Call, Hold
 from recorderd.calls.events import (
     CallEvent,
@@ -17,7 +14,7 @@ from recorderd.calls.events import (
 )
 from recorderd.calls.negotiation import Expectation, Lines, Negotiation, audio_lines
 from recorderd.wire.endpoint import Endpoint
-from recorderd.wire.sdp import SdpError, sdp_of
+from recorderd.wire.sdp import MediaDescription, SdpError, sdp_of
 from recorderd.wire.sip import SipMessage
 
 _MAX_EXPECTATIONS = 64
@@ -26,7 +23,7 @@ _MAX_EXPECTATIONS = 64
 class Agreement:
     """The session descriptions of one call; what they mean goes into `call`."""
 
-    __slots__ = ("_call", "_legs", "_senders", "_settled")
+    __slots__ = ("_call", "_legs", "_senders", "_settled", "weight")
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -34,6 +31,8 @@ class Agreement:
         self._senders: frozenset[Side] = frozenset()
         self._settled: tuple[str | None] | None = None
         """The winner that all was settled for; None where something was said since."""
+        self.weight = 0
+        """Roughly how many bytes this takes, when it was last settled."""
 
     def request(self, message: SipMessage, leg: int, side: Side, fork: str, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side`."""
@@ -66,10 +65,12 @@ class Agreement:
         if self._settled == (winner,):
             return []
         self._settled = (winner,)
+        self.weight = sum(leg.weight for leg in self._legs.values())
         events = self._expect(winner, now)
         if winner is not None:
             self._judge(winner)
             events += self._hold(winner, now)
+        self.weight += 400 * len(self._call.expectations)
         return events
 
     def end(self, winner: str | None) -> None:
@@ -83,11 +84,6 @@ class Agreement:
             if hold.until is None:
                 hold.until = max(call.ended_at or hold.since, hold.since)
         call.expectations, self._legs = {}, {}
-
-    @property
-    def weight(self) -> int:
-        """Roughly how many bytes this takes."""
-        return 400 * len(self._call.expectations) + sum(leg.weight for leg in self._legs.values())
 
     def _leg(self, leg: int) -> Negotiation:
         return self._legs.setdefault(leg, Negotiation())
@@ -125,10 +121,10 @@ class Agreement:
         after: dict[tuple[Side, Endpoint], MediaExpected] = {}
         told: list[MediaExpected] = []
         for place, (expected, legs) in found.items():
-            event, known = _event(call.key, expected, tuple(sorted(legs)), now), before.get(place)
-            if known is None or not _same(known, event):
-                told.append(event)
-                known = event
+            known = before.get(place)
+            if known is None or not _says(known, expected, legs):
+                known = _event(call.key, expected, tuple(sorted(legs)), now)
+                told.append(known)
             after[place] = known
         call.expectations = after
         call.encrypted = any(event.encrypted for event in after.values())
@@ -156,16 +152,12 @@ class Agreement:
 
 
 def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) -> MediaExpected:
-    media = expected.media
-    direction = media.direction
-    if media.held:
-        direction = "sendonly" if media.direction in ("sendrecv", "sendonly") else "inactive"
     return MediaExpected(
         call=call,
         side=expected.side,
         endpoint=expected.endpoint,
-        formats=media.formats,
-        direction=direction,
+        formats=expected.media.formats,
+        direction=_direction(expected.media),
         encrypted=expected.encrypted,
         now=now,
         line=expected.line,
@@ -173,9 +165,18 @@ def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) ->
     )
 
 
-def _same(known: MediaExpected, new: MediaExpected) -> bool:
-    """Whether two events differ in nothing but their time."""
-    return _but_time(known) == _but_time(new)
+def _says(known: MediaExpected, expected: Expectation, legs: list[int]) -> bool:
+    """Whether an event that was told for a place says all that is expected there now."""
+    return (
+        known.formats == expected.media.formats
+        and known.direction == _direction(expected.media)
+        and known.encrypted == expected.encrypted
+        and known.line == expected.line
+        and known.legs == tuple(sorted(legs))
+    )
 
 
-_but_time = attrgetter(*(field.name for field in fields(MediaExpected) if field.name != "now"))
+def _direction(media: MediaDescription) -> str:
+    if not media.held:
+        return media.direction
+    return "sendonly" if media.direction in ("sendrecv", "sendonly") else "inactive"

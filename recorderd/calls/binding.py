@@ -95,6 +95,10 @@ class Expectations:
     def __init__(self, knows: Callable[[str, str], bool], patience_ns: int = PATIENCE_NS) -> None:
         """``knows(call, host)`` tells whether a host took part in a call's signalling."""
         self._knows, self._patience_ns = knows, patience_ns
+        self.ask: Callable[[str, Side, Endpoint, Endpoint], None] = lambda *place: None
+        """Called with call, speaker, source and destination of a bound stream when another source wants its
+        place: whoever knows tells :meth:`heard`.
+        """
         self._at: dict[Endpoint, list[_Expected]] = {}
         self._calls: dict[str, _CallMedia] = {}
         self._serial = 0
@@ -155,8 +159,11 @@ class Expectations:
             return Held.TAKEN
         places = self._calls[call].places
         held = places.get((speaker, destination))
-        if held is not None and held.source != source and self._keeps(held, standing, now):
-            return Held.TAKEN
+        if held is not None and held.source != source:
+            if held.heard_ns != now:  # else it came at this very moment
+                self.ask(call, speaker, held.source, destination)
+            if self._keeps(held, standing, now):
+                return Held.TAKEN
         if standing is Standing.STRANGER and now - since < self._patience_ns:
             return Held.WAITING
         places[speaker, destination] = _Place(source, standing, now)
@@ -171,6 +178,8 @@ class Expectations:
         self, source: Endpoint, destination: Endpoint, since: int
     ) -> tuple[str, Side, bool, bool] | None:
         """Which call announced an end, who speaks, and whether the source and the destination are its own."""
+        if destination not in self._at and source not in self._at:
+            return None
         receivers, senders = self._announced(destination, since), self._announced(source, since)
         if not receivers:
             return (senders[0].call, senders[0].side, True, False) if senders else None
@@ -225,5 +234,9 @@ class Expectations:
 
     def _announced(self, endpoint: Endpoint, now: int) -> list[_Expected]:
         """Who announced an address, the newest call first: the same order at every address."""
-        known = (one for one in self._at.get(endpoint, ()) if one.until_ns is None or now <= one.until_ns)
-        return sorted(known, key=lambda one: self._calls[one.call].serial, reverse=True)
+        known = [one for one in self._at.get(endpoint, ()) if one.until_ns is None or now <= one.until_ns]
+        return (
+            known
+            if len(known) < 2
+            else sorted(known, key=lambda one: self._calls[one.call].serial, reverse=True)
+        )

@@ -64,6 +64,9 @@ class CallEngine:
         """Take the next message of the call; the table has made sure that it is one."""
         self.call.note(*message.defects)
         side, fork = self.ends(message)
+        # A response runs against its request; who sent that, the From tag tells.
+        by_caller = (side == "caller") == (message.method is not None)
+        self.call.signalled(source.host, destination.host, by_caller=by_caller)
         if message.method == "ACK":
             self._ack(message, side, fork, self._hops.leg(source, destination), now)
         elif message.method == "CANCEL":

@@ -10,8 +10,6 @@ An offer within the dialog may be refused, then what was agreed before holds on.
 section 5.1).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -41,8 +39,10 @@ class Exchange(NamedTuple):
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+_NO_EXCHANGE: Final = Exchange(-1, Verdict.OPEN)
+
+
+class Expectation(NamedTuple):
     """One endpoint at which a side is ready; see `events.MediaExpected`."""
 
     side: Side
@@ -76,7 +76,7 @@ class Negotiation:
 
     def request(self, side: Side, fork: str, cseq: int, lines: Lines, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side` with a description; `cseq` is -1 when it could not be read."""
-        last = self._exchanges.get(side, Exchange(-1, Verdict.OPEN))
+        last = self._exchanges.get(side, _NO_EXCHANGE)
         if 0 <= cseq < last.cseq or (cseq == last.cseq >= 0 and last.verdict is Verdict.REFUSED):
             return  # a late repetition
         if self._outstanding == other(side):
@@ -95,7 +95,7 @@ class Negotiation:
 
     def response(self, requester: Side, fork: str, cseq: int, status: int, lines: Lines | None) -> None:
         """A response to INVITE, UPDATE or PRACK of `requester`, with or without a description."""
-        last = self._exchanges.get(requester, Exchange(-1, Verdict.OPEN))
+        last = self._exchanges.get(requester, _NO_EXCHANGE)
         if cseq < last.cseq:
             return
         if status >= 300:
@@ -117,22 +117,22 @@ class Negotiation:
 
     def acknowledged(self, side: Side, fork: str, cseq: int, lines: Lines) -> None:
         """An ACK with a description: the answer to an offer in the 2xx."""
-        if cseq >= self._exchanges.get(side, Exchange(-1, Verdict.OPEN)).cseq:
+        if cseq >= self._exchanges.get(side, _NO_EXCHANGE).cseq:
             self._outstanding = None
             self._commit(side, fork, lines, is_offer=False)
 
-    def expectations(self, winner: str | None) -> Iterator[Expectation]:
+    def expectations(self, winner: str | None) -> list[Expectation]:
         """Where media is expected; `winner` is the tag of the callee that answered, None before."""
         self._winner = winner
+        found: list[Expectation] = []
         for (side, fork), lines in self._said.items():
-            if side == "callee" and winner is not None and fork != winner:
-                continue
-            peers = self._peers(side, winner)
-            yield from _expected(side, lines, peers)
+            if side == "caller" or winner is None or fork == winner:
+                found += _expected(side, lines, self._peers(side, winner))
         if self._tentative is not None:
             side, fork, _, lines = self._tentative
             if side == "caller" or winner in (None, fork):
-                yield from _expected(side, lines, [])
+                found += _expected(side, lines, [])
+        return found
 
     def holds(self, winner: str) -> list[tuple[Side, bool]]:
         """Which sides were found to hold, or to hold no more, since this was last asked."""
@@ -160,19 +160,27 @@ class Negotiation:
     @property
     def weight(self) -> int:
         """Roughly how many bytes this takes. (Mostly less: equal lists of formats are kept once.)"""
-        said = [*self._said.values(), *([self._tentative[3]] if self._tentative is not None else [])]
-        return sum(
-            400 + sum(150 + len(known.fmtp) for known in media.formats.values())
-            for lines in said
-            for media in lines.values()
-        )
+        weight = 0 if self._tentative is None else _weight(self._tentative[3])
+        for lines in self._said.values():
+            weight += _weight(lines)
+        return weight
 
     def _peers(self, side: Side, winner: str | None) -> list[Lines]:
         if side == "callee":
-            return [self._said[slot] for slot in [("caller", "")] if slot in self._said]
+            caller = self._said.get(_CALLER)
+            return [] if caller is None else [caller]
         return [
             lines for (who, fork), lines in self._said.items() if who == "callee" and winner in (None, fork)
         ]
+
+    def _forget_fork(self, fork: str) -> None:
+        """Too many callees answer: the one goes that spoke first, of those that are neither this nor the
+        winner."""
+        others = [
+            known for known in self._said if known[0] == "callee" and known[1] not in (fork, self._winner)
+        ]
+        if len(others) >= MAX_FORKS:
+            del self._said[others[0]]
 
     def _refused(self, requester: Side, cseq: int) -> None:
         """A refused offer changes nothing; one that forms the dialog stands: another INVITE repeats it."""
@@ -191,19 +199,28 @@ class Negotiation:
         slot = _slot(side, fork)
         before = self._said.get(slot)
         self._said[slot] = _with_known_addresses(lines, before or {})
-        others = [
-            known for known in self._said if known[0] == "callee" and known[1] not in (fork, self._winner)
-        ]
-        if len(others) >= MAX_FORKS:
-            del self._said[others[0]]
+        if len(self._said) > MAX_FORKS:
+            self._forget_fork(fork)
         peer = self._said.get(_slot(other(side), fork))
         held = _holds(lines, before, None if is_offer else peer)
         if held is not None:
             self._holds[slot] = held
 
 
+_CALLER: Final[tuple[Side, str]] = ("caller", "")
+
+
 def _slot(side: Side, fork: str) -> tuple[Side, str]:
-    return side, fork if side == "callee" else ""
+    return (side, fork) if side == "callee" else _CALLER
+
+
+def _weight(lines: Lines) -> int:
+    weight = 0
+    for media in lines.values():
+        weight += 400 + 150 * len(media.formats)
+        for known in media.formats.values():
+            weight += len(known.fmtp)
+    return weight
 
 
 def _open(media: MediaDescription | None) -> bool:
@@ -245,7 +262,7 @@ def _sends(mine: Lines | None, theirs: Lines | None) -> bool:
 def _with_known_addresses(lines: Lines, before: Lines) -> Lines:
     """The old hold names 0.0.0.0 (RFC 3264 section 8.4); the side is still where it was."""
     return {
-        index: replace(media, endpoint=before[index].endpoint)
+        index: media._replace(endpoint=before[index].endpoint)
         if media.held and media.endpoint is not None and _open(before.get(index)) and not _lost(before[index])
         else media
         for index, media in lines.items()
@@ -257,13 +274,15 @@ def _lost(media: MediaDescription) -> bool:
     return media.endpoint is not None and nowhere(media.endpoint.host)
 
 
-def _expected(side: Side, lines: Lines, peers: list[Lines]) -> Iterator[Expectation]:
+def _expected(side: Side, lines: Lines, peers: list[Lines]) -> list[Expectation]:
+    found: list[Expectation] = []
     for index, media in lines.items():
         if media.endpoint is None or _lost(media):
             continue
         matching = [peer[index] for peer in peers if index in peer]
-        if matching and not any(_open(peer) for peer in matching):
+        if matching and matching[0].endpoint is None and not any(map(_open, matching)):
             continue  # refused by the other side
         # Best-effort SRTP is offered as RTP/AVP with keys, and is SRTP only when the answer has keys too.
         encrypted = media.encrypted and all(peer.encrypted for peer in matching)
-        yield Expectation(side, index, media, media.endpoint, encrypted)
+        found.append(Expectation(side, index, media, media.endpoint, encrypted))
+    return found

@@ -15,6 +15,8 @@ from typing import Final
 class State(Enum):
     """Where a call is."""
 
+    __hash__ = object.__hash__  # each is one object; an Enum's own is slow, and is asked for each message
+
     TRYING = "trying"  #: an INVITE was seen, and at most a 100
     EARLY = "early"  #: a provisional answer was seen: it rings, or early media flows
     CHALLENGED = "challenged"  #: refused in a way that asks for another INVITE (401, 407, 302, 422 ...)
@@ -26,6 +28,8 @@ class State(Enum):
 
 class Signal(Enum):
     """What a message, or the lack of one, means for the state of its call."""
+
+    __hash__ = object.__hash__  # as above
 
     INVITE = "INVITE"  #: a new INVITE that forms the dialog; never a repetition, never a re-INVITE
     PROGRESS = "101-199"  #: to such an INVITE

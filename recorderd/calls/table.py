@@ -189,10 +189,6 @@ class CallTable:
         self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         before = engine.call.state
-        # A response runs against its request; who sent that, the From tag tells.
-        request_by_caller = engine.ends(message)[0] == "caller"
-        by_caller = request_by_caller == (message.method is not None)
-        engine.call.signalled(source.host, destination.host, by_caller=by_caller)
         events = engine.message(message, source, destination, now)
         self._timers.arm(engine.call.key, before, engine.call.state)
         self._weigh(engine)
@@ -220,9 +216,10 @@ class CallTable:
 
     def _weigh(self, engine: CallEngine) -> None:
         key = engine.call.key
-        weight = 0 if engine.call.state is State.ENDED else engine.weight
-        self._weight += weight - self._weights.get(key, 0)
-        self._weights[key] = weight
+        weight, before = 0 if engine.call.state is State.ENDED else engine.weight, self._weights.get(key, 0)
+        if weight != before:
+            self._weight += weight - before
+            self._weights[key] = weight
 
     def _remove(self, key: str) -> None:
         engine = self._calls.pop(key)

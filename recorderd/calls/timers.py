@@ -69,8 +69,8 @@ class Timers:
 
     def advance(self, now: int) -> None:
         """Tell the time, in ns since the epoch."""
-        if self._last is not None:
-            self._elapsed += min(max(now - self._last, 0), MAX_STEP)
+        if self._last is not None and now > self._last:
+            self._elapsed += min(now - self._last, MAX_STEP)
         self._last = now
 
     def arm(self, key: str, before: State | None, state: State) -> None:

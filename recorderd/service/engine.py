@@ -8,51 +8,38 @@ replay gives what the tap gave.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.calls.events import (
-    SIDES,
-    CallAnswered,
-    CallEnded,
-    CallEvent,
-    CallStarted,
-    MediaExpected,
-    MediaWithdrawn,
-    Side,
-)
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.media.gathering import gathered
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import DISPLACED, IGNORED, SHED, UNBOUND, StreamTable
+from recorderd.media.streams import IGNORED, SHED, UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
-from recorderd.service.binder import Binder, Leaves, Origin
+from recorderd.service.binder import Binder, Origin
 from recorderd.service.colleagues import Colleagues
+from recorderd.service.dialogs import LINGER_NS, Dialogs
 from recorderd.service.handout import Handout
 from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Losses, Lost
+from recorderd.service.newcomers import Newcomers
 from recorderd.service.recordings import Recordings
-from recorderd.service.session import Session, Sink, as_formats
+from recorderd.service.session import Session, Sink
 from recorderd.service.stages import Stages
-from recorderd.wire.dissect import Dissector, Signalling
+from recorderd.wire.dissect import Dissector
 from recorderd.wire.frames import Frames
+from recorderd.wire.hep import hep_signalling
 from recorderd.wire.media_packets import MediaPackets
-from recorderd.wire.sip import SipError, parse_sip
+from recorderd.wire.tunnel_settings import TunnelSettings
 
 WINDOW_NS: Final = 1_000_000_000
-LINGER_NS: Final = 1_000_000_000
-"""How long after its end a call's last packets are still taken."""
-
-RELIEF: Final = 64
-"""Messages of the signalling taken in between two calls for relief."""
-
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
 
@@ -89,6 +76,11 @@ class EngineSettings:
     pending_s: float = 5.0
     pending_bytes: int = 256 << 20
     seed: int = 0
+    ws_ports: frozenset[int] = frozenset()
+    hep_ports: frozenset[int] = frozenset()
+    hep_password: str | None = None
+    tunnels: TunnelSettings | None = None
+    """None: all."""
 
 
 class Engine:
@@ -109,7 +101,14 @@ class Engine:
         self.archive, self.settings = archive, settings
         self.hearing = Hearing() if hearing is None else hearing
         self.counters: Counter[str] = Counter()
-        self.dissector = Dissector(settings.sip_ports, settings.seed)
+        self.dissector = Dissector(
+            settings.sip_ports,
+            settings.seed,
+            settings.tunnels,
+            ws_ports=settings.ws_ports,
+            hep_ports=settings.hep_ports,
+            hep_password=settings.hep_password,
+        )
         self.calls = CallTable()
         self.streams = StreamTable()
         self.binder = Binder(self.streams, self.calls, int(settings.pending_s * 1e9), self.counters)
@@ -121,8 +120,12 @@ class Engine:
         self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
         self.table = PacketTable(settings.pending_bytes)
         self.losses = Losses()
-        self._signals: list[Signalling] = []
-        self._ending: dict[str, int] = {}
+        self.newcomers = Newcomers(
+            self.streams, self.calls, self.binder, self.recordings, self.hearing, self.counters, colleagues
+        )
+        self.dialogs = Dialogs(
+            archive, self.calls, self.binder, self.recordings, self.newcomers, self.counters, colleagues
+        )
         self._end_ns: int | None = None
 
     # -- what comes in
@@ -134,10 +137,18 @@ class Engine:
         self._begin_clock(int(frames.time_ns.min()))
         with self.stages["dissect"]:
             dissected = self.dissector.feed(frames)
-        self._signals.extend(dissected.signalling)
+        self.dialogs.add(*dissected.signalling)
         if len(dissected.media):
             with self.stages["streams"]:
                 self._media(dissected.media)
+
+    def hear_hep(self, packets: Iterable[tuple[int, bytes]]) -> None:
+        """Take in HEP packets that were sent to the recorder itself, with when they arrived."""
+        for arrived_ns, packet in packets:
+            signal = hep_signalling(packet, arrived_ns, self.counters, self.settings.hep_password)
+            if signal is not None:
+                self._begin_clock(signal.time_ns)
+                self.dialogs.add(signal)
 
     @property
     def closed_ns(self) -> int | None:
@@ -147,10 +158,10 @@ class Engine:
     def workers_blind(self, periods: tuple[Blindness, ...]) -> None:
         """Other workers have died, or are there again: calls that they never saw may be this one's."""
         assert self.colleagues is not None
-        before = {call.key for call in self.calls.active() if self._ours(call.key)}
+        before = {call.key for call in self.calls.active() if self.dialogs.ours(call.key)}
         self.colleagues.blind(periods, self.streams)
         for call in self.calls.active():
-            if self._ours(call.key) and call.key not in before:
+            if self.dialogs.ours(call.key) and call.key not in before:
                 self.archive.call_seen(call)
 
     def _begin_clock(self, time_ns: int) -> None:
@@ -228,7 +239,7 @@ class Engine:
         if not self.losses:
             return
         needed = [call.first_seen for call in self.calls.active()]
-        needed += [self.calls.get(key).first_seen for key in self._ending]
+        needed += [self.calls.get(key).first_seen for key in self.dialogs.ending]
         self.losses.forget(min([end_ns - WINDOW_NS, *needed]) / 1000)
 
     def advance(self, now_ns: int) -> None:
@@ -249,18 +260,18 @@ class Engine:
 
     def _next_ns(self, now_ns: int) -> int:
         """The time of the first thing that waits, or now."""
-        signals = (signal.time_ns for signal in self._signals)
-        return min(now_ns, self.table.earliest_us() * 1000, *signals)
+        return min(now_ns, self.table.earliest_us() * 1000, self.dialogs.earliest_ns(now_ns))
 
     def finish(self, interrupted: str) -> None:
         """Nothing more will come: close what is open. Calls still running end as ``interrupted``."""
         if self._end_ns is None:
             return
+        self.dialogs.add(*self.dissector.finish())
         self._flush()
         recorded = [session.call for session in self.recordings]
         others = (call.key for call in self.calls.active() if self.recordings.of(call.key) is None)
         for key in [*recorded, *others]:
-            self._over(key, None if key in self._ending else interrupted)
+            self._over(key, None if key in self.dialogs.ending else interrupted)
         self.archive.window_closed(self._end_ns)
 
     def _flush(self) -> None:
@@ -275,12 +286,12 @@ class Engine:
     def _close(self, end_ns: int) -> None:
         # Not at the close of their last window: by now that has been measured, and nobody waits for it.
         with self.stages["seal"]:
-            for call in [call for call, due in self._ending.items() if due <= end_ns - WINDOW_NS]:
+            for call in [call for call, due in self.dialogs.ending.items() if due <= end_ns - WINDOW_NS]:
                 self.handout.relief()
                 self._over(call, None)
         with self.stages["signalling"]:
-            self._signalling(end_ns)
-            self._bind(end_ns)
+            self.dialogs.take(end_ns, self.handout.relief)
+            self.newcomers.bind(end_ns, self.handout.relief)
             if self.colleagues is not None:
                 self.colleagues.hand_on_waiting(self.table, self.streams)
         expired_us = (end_ns - int(self.settings.pending_s * 1e9)) // 1000
@@ -312,134 +323,10 @@ class Engine:
         with self.stages["index"]:
             self.archive.window_closed(end_ns)
 
-    def _signalling(self, end_ns: int) -> None:
-        due = [signal for signal in self._signals if signal.time_ns < end_ns]
-        if due:
-            self._signals = [signal for signal in self._signals if signal.time_ns >= end_ns]
-        for number, signal in enumerate(sorted(due, key=lambda s: s.time_ns)):
-            if number % RELIEF == RELIEF - 1:
-                self.handout.relief()
-            try:
-                message = parse_sip(signal.payload)
-            except SipError:
-                self.counters["sip_malformed"] += 1
-                continue
-            self.counters["sip_messages"] += 1
-            self._events(self.calls.message(message, signal.source, signal.destination, signal.time_ns))
-        self._events(self.calls.tick(end_ns))
-        if self.colleagues is not None:
-            self.colleagues.ownership.tick(end_ns)
-
-    def _ours(self, call: str) -> bool:
-        """Whether this engine accounts for a call."""
-        return self.colleagues is None or self.colleagues.ownership.mine(call)
-
-    def _settle(self, event: MediaExpected) -> None:
-        """An address may tell whose the call is."""
-        assert self.colleagues is not None
-        call, before = self.calls.get(event.call), self._ours(event.call)
-        self.colleagues.ownership.expected(event, call.expectations)
-        if self._ours(event.call) != before:
-            (self.archive.call_left if before else self.archive.call_seen)(call)
-
-    def _events(self, events: list[CallEvent]) -> None:
-        for event in events:
-            if isinstance(event, CallStarted):
-                call = self.calls.get(event.call)
-                if self.colleagues is not None:
-                    self.colleagues.ownership.began(call.key, call.call_id, call.first_seen)
-                if self._ours(event.call):
-                    self.counters["calls"] += 1
-                    self.archive.call_seen(call)
-            elif isinstance(event, MediaExpected):
-                self.binder.expectations.expect(event)
-                if self.colleagues is not None:
-                    self._settle(event)
-                session = self.recordings.of(event.call)
-                if session is not None:
-                    self._learn(session, event)
-            elif isinstance(event, CallAnswered):
-                # Again, so that a crash leaves the time of the answer known.
-                if self._ours(event.call):
-                    self.archive.call_seen(self.calls.get(event.call))
-            elif isinstance(event, MediaWithdrawn):
-                self.binder.expectations.withdraw(event)
-            elif isinstance(event, CallEnded):
-                self._ending[event.call] = event.now + LINGER_NS
-            session = self.recordings.of(event.call)
-            if session is not None:
-                session.signalled(event)
-
-    def _learn(self, session: Session, event: MediaExpected) -> None:
-        """An offer or an answer may name payload types of either side."""
-        for speaker in SIDES:
-            formats = as_formats(self.binder.expectations.formats(event.call, speaker))
-            for stream in session.add_formats(speaker, formats, event.now // 1000):
-                self._describe(stream.row, session)
-
-    def _bind(self, end_ns: int) -> None:
-        self._who_is_heard()
-        for row, origin, binding in self.binder.bind(end_ns, self._heard_from, self._leaves()):
-            if binding.encrypted:
-                # Never written as if it were sound; the outcome says what it was.
-                self.counters["streams_encrypted"] += 1
-                self.streams.owner[row] = IGNORED
-                continue
-            session = self.recordings.of(binding.call)
-            if session is None:
-                self.handout.relief()
-                session = self.recordings.new(self.calls.get(binding.call), origin.since_ns)
-            since_us = origin.since_ns // 1000
-            stream = session.add_stream(
-                row, origin.ssrc, origin.source, origin.destination, binding, since_us
-            )
-            if stream is None:
-                self.counters["streams_over_limit"] += 1
-                self.streams.owner[row] = IGNORED
-                continue
-            if session.shed:
-                self.recordings.shed(row)
-                continue
-            if self.colleagues is not None:
-                self.colleagues.say(binding.call, binding.speaker)
-            self.streams.owner[row] = session.number
-            self.streams.lane[row] = stream.number
-            self.streams.meter[row] = stream.meter
-            self._describe(row, session)
-            for gone in session.displace(stream, since_us):
-                self.counters["streams_displaced"] += 1
-                self.streams.owner[gone] = DISPLACED
-
-    def _who_is_heard(self) -> None:
-        """Tell who holds a place against the newcomers, where there are any."""
-        if not len(self.streams.unbound()):
-            return
-        heard = self.streams.last_seen_ns
-        for session in self.recordings:
-            for stream in session.streams:
-                self.binder.expectations.heard(
-                    session.call, stream.speaker, stream.source, stream.destination, int(heard[stream.row])
-                )
-
-    def _leaves(self) -> Leaves | None:
-        if self.colleagues is None:
-            return None
-        return partial(self.colleagues.leaves, self.streams)
-
-    def _heard_from(self, call: str, speaker: Side) -> bool:
-        session = self.recordings.of(call)
-        if session is None:
-            return self.colleagues is not None and self.colleagues.heard(call, speaker)
-        return any(stream.speaker == speaker for stream in session.streams)
-
     def unannounced(self, call: Call) -> bool:
         """Whether media was met that may be of a call, and could not be told from that of others."""
         elsewhere = self.colleagues is not None and self.colleagues.unannounced(call.key)
         return elsewhere or self.binder.unannounced(call)
-
-    def _describe(self, row: int, session: Session) -> None:
-        formats = session.streams[int(self.streams.lane[row])].lane.formats
-        self.streams.describe(row, {pt: (known.name, known.clock_rate) for pt, known in formats.items()})
 
     def _resume(self, session: Session) -> None:
         self.recordings.resume(session, self.calls.get(session.call), int(self._end_ns or 0) - WINDOW_NS)
@@ -449,14 +336,12 @@ class Engine:
         session = self.recordings.end(key)
         if session is not None:
             session.losses = self.lost_during(call)
-        if session is not None or self._ours(key):
+        if session is not None or self.dialogs.ours(key):
             self.archive.call_over(call, session, self, interrupted)
         if self.colleagues is not None:
             for row in self.colleagues.over(key):
                 self.binder.give_back(row, now_ns)
-        self._ending.pop(key, None)
-        self.binder.expectations.release(key)
-        self.calls.forget(key)
+        self.dialogs.over(key)
         if session is not None:
             self.recordings.forget(session)
             for stream in session.streams:

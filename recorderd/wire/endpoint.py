@@ -6,11 +6,15 @@ socket's packets and the SDP that announced them must meet), and a name is lower
 """
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 _MAX_ADDRESS: Final = 66
 """Characters of an address, brackets included."""
+
+_CANONICAL: Final = re.compile(r"[0-9a-z.-]*[0-9a-z]")
+"""An IPv4 address as it must be written, or a name in its one spelling: an IPv6 address has colons."""
 
 
 class Endpoint(NamedTuple):
@@ -33,6 +37,8 @@ def canonical_host(text: str) -> str:
 
     What is no address is returned in lower case without its surrounding white space, brackets and final dot.
     """
+    if _CANONICAL.fullmatch(text):
+        return text
     # The length is checked first: no address is longer, and the host comes from a peer.
     return _known_host(text) if len(text) <= _MAX_ADDRESS else _bare(text).rstrip(".").lower()
 

@@ -5,10 +5,9 @@ As tolerant as the ends are, and bounded: a line that cannot be read is left out
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.errors import PeerError
 from recorderd.wire.ascii_int import ascii_int
@@ -20,10 +19,14 @@ from recorderd.wire.sip import BODY_CUT, SipMessage
 MAX_SDP = 64 * 1024  #: bytes of a description
 MAX_MEDIA = 32  #: m-lines kept; those beyond are left out
 _MAX_LINE = 2048  # characters of an m-line: all payload types, and room
+_USUAL_SDP = 2048  # bytes of a description that is worth to be remembered
+_USUAL_LEVEL = 1024  # characters of the lines below an m-line, likewise
+_USUAL_FORMATS = 1024  # characters of what tells its formats, likewise
 _MAX_DEFECTS = 16
 
 DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 _NOWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104
+_ATTRIBUTES = frozenset({"crypto", "fingerprint", "rtcp-mux", "ptime", "label"})
 _HOST = re.compile(r"[0-9A-Za-z.:_%-]{1,255}")
 _KIND = re.compile(r"[!-~]{1,32}")
 
@@ -32,8 +35,7 @@ class SdpError(PeerError):
     """These bytes are no session description."""
 
 
-@dataclass(frozen=True, slots=True)
-class MediaDescription:
+class MediaDescription(NamedTuple):
     """One m-line with its attributes, the session's defaults filled in.
 
     Attributes:
@@ -55,7 +57,7 @@ class MediaDescription:
     protocol: str
     direction: str = "sendrecv"
     held: bool = False
-    formats: Mapping[int, PayloadFormat] = field(default_factory=dict)
+    formats: Mapping[int, PayloadFormat] = MappingProxyType({})
     ptime: int | None = None
     label: str = ""
     rtcp_mux: bool = False
@@ -72,8 +74,7 @@ class MediaDescription:
         return self.endpoint is not None and not self.held and self.direction in ("sendrecv", "recvonly")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionDescription:
+class SessionDescription(NamedTuple):
     """What one end says about a session.
 
     Attributes:
@@ -93,26 +94,32 @@ def parse_sdp(body: bytes) -> SessionDescription:
     Raises:
         SdpError: neither a version line nor an m-line, or longer than `MAX_SDP` bytes.
     """
+    # A message is repeated, goes over several hops, and 200 says again what 183 said.
+    return _usual(body) if len(body) <= _USUAL_SDP else _parse(body)
+
+
+def _parse(body: bytes) -> SessionDescription:
     if len(body) > MAX_SDP:
         raise SdpError(f"a session description longer than {MAX_SDP} bytes")
-    session, media = _Level(), list[_Level]()
-    known = False
     # Only LF ends a line here, as in the SIP head: see sip_headers.
-    for line in body.decode("utf-8", "replace").split("\n"):
-        kind, value = line[:2], line[2:].strip(" \t\r")
-        known = known or kind in ("v=", "m=")
-        if kind == "m=":
-            if len(media) == MAX_MEDIA:
-                session.defects.append(f"more than {MAX_MEDIA} media")
-                break
-            media.append(_Level(value))
-        else:
-            (media[-1] if media else session).line(kind, value)
-    if not known:
+    text = "\n" + body.decode("utf-8", "replace")
+    before, *sections = text.split("\nm=")
+    if not sections and "\nv=" not in text:
         raise SdpError("no session description")
-    found = [_media(level, session) for level in media]
-    defects = dict.fromkeys(defect for level in (session, *media) for defect in level.defects)
-    return SessionDescription(session.origin, tuple(found), tuple(defects)[:_MAX_DEFECTS])
+    session = _read(before)
+    defects = [*session.defects, *_meanings((), session.formats)[1]]
+    if len(sections) > MAX_MEDIA:
+        defects.append(f"more than {MAX_MEDIA} media")
+    found: list[MediaDescription] = []
+    for section in sections[:MAX_MEDIA]:
+        description, _, lines = section.partition("\n")
+        level = _usual_level(lines) if len(lines) <= _USUAL_LEVEL else _read(lines)
+        defects += level.defects
+        found.append(_media(description, level, session, defects))
+    return SessionDescription(session.origin, tuple(found), tuple(dict.fromkeys(defects))[:_MAX_DEFECTS])
+
+
+_usual = lru_cache(maxsize=256)(_parse)
 
 
 def nowhere(host: str) -> bool:
@@ -134,120 +141,145 @@ def sdp_of(message: SipMessage) -> SessionDescription | None:
     if BODY_CUT in message.defects:
         # Half a line can say another port.
         whole = whole[: whole.rfind(b"\n") + 1]
-    if not message.content_type and whole.startswith(b"v="):
+    if message.content_type == "application/sdp" or (not message.content_type and whole.startswith(b"v=")):
         return parse_sdp(whole)
     parts = parts_of(message.header("content-type") or "", whole)
     body = next((part.body for part in parts if part.content_type == "application/sdp"), None)
     return None if body is None else parse_sdp(body)
 
 
-class _Level:
-    """The lines of the session or of one m-line, as far as they matter here."""
+class _Level(NamedTuple):
+    """The lines of the session or of one m-line, as far as they matter here; ``formats`` has the rtpmap and
+    fmtp attributes.
+    """
 
-    def __init__(self, description: str = "") -> None:
-        self.description = description
-        self.origin = ""
-        self.connection: str | None = None
-        self.direction: str | None = None
-        self.rtpmaps: dict[int, str] = {}
-        self.fmtps: dict[int, str] = {}
-        self.attributes: dict[str, str] = {}
-        self.defects: list[str] = []
+    origin: str
+    connection: str | None
+    direction: str | None
+    formats: tuple[tuple[str, str], ...]
+    attributes: Mapping[str, str]
+    defects: tuple[str, ...]
 
-    def line(self, kind: str, value: str) -> None:
+
+def _read(lines: str) -> _Level:
+    origin, connection, direction = "", None, None
+    formats: list[tuple[str, str]] = []
+    attributes: dict[str, str] = {}
+    defects: list[str] = []
+    for line in lines.split("\n"):
+        kind, value = line[:2], line[2:].strip(" \t\r")
         match kind:
-            case "o=":
-                self.origin = value[:256]
+            case "a=":
+                name, _, content = value.partition(":")
+                name, content = name.strip().lower(), content.strip()
+                if name in ("rtpmap", "fmtp"):
+                    formats.append((name, content))
+                elif name in DIRECTIONS:
+                    direction = name
+                elif name in _ATTRIBUTES:
+                    attributes.setdefault(name, content[:64])
             case "c=":
                 # The last usable one counts; several would be one session over several multicast addresses.
-                self.connection = self._connection(value) or self.connection
-            case "a=":
-                self._attribute(value)
+                connection = _connection(value, defects) or connection
+            case "o=":
+                origin = value[:256]
             case _:
                 if kind[1:] != "=" and kind.strip():
-                    self.defects.append("a line is no SDP")
-
-    def _connection(self, value: str) -> str | None:
-        """The host of `IN IP4 192.0.2.1/127/2` (RFC 4566 section 5.7)."""
-        fields = value[:512].split()
-        host = fields[2].partition("/")[0] if len(fields) >= 3 else ""
-        if _HOST.fullmatch(host):
-            return canonical_host(host)
-        self.defects.append("a connection address cannot be read")
-        return None
-
-    def _attribute(self, value: str) -> None:
-        name, _, content = value.partition(":")
-        name, content = name.strip().lower(), content.strip()
-        match name:
-            case "sendrecv" | "sendonly" | "recvonly" | "inactive":
-                self.direction = name
-            case "rtpmap" | "fmtp":
-                self._format(self.rtpmaps if name == "rtpmap" else self.fmtps, content)
-            case "crypto" | "fingerprint" | "rtcp-mux" | "ptime" | "label":
-                self.attributes.setdefault(name, content[:64])
-            case _:
-                pass
-
-    def _format(self, into: dict[int, str], content: str) -> None:
-        number, _, text = content.partition(" ")
-        known = payload_type(number.strip())
-        if known is None:
-            self.defects.append("a payload type is out of range")
-        else:
-            into.setdefault(known, text.strip())
+                    defects.append("a line is no SDP")
+    return _Level(origin, connection, direction, tuple(formats), attributes, tuple(defects))
 
 
-def _media(level: _Level, session: _Level) -> MediaDescription:
+# Telephones of one make have all in common but addresses, ports and keys.
+_usual_level = lru_cache(maxsize=256)(_read)
+
+
+def _connection(value: str, defects: list[str]) -> str | None:
+    """The host of `IN IP4 192.0.2.1/127/2` (RFC 4566 section 5.7)."""
+    fields = value[:512].split()
+    host = fields[2].partition("/")[0] if len(fields) >= 3 else ""
+    if _HOST.fullmatch(host):
+        return canonical_host(host)
+    defects.append("a connection address cannot be read")
+    return None
+
+
+def _media(description: str, level: _Level, session: _Level, defects: list[str]) -> MediaDescription:
     """An m-line (RFC 4566 section 5.14) with what holds for the whole session."""
-    kind, port_text, protocol, *formats = [*level.description[:_MAX_LINE].split(), "", "", ""]
+    kind, port_text, protocol, *listed = [*description.strip(" \t\r")[:_MAX_LINE].split(), "", "", ""]
     kind, protocol = kind.lower(), protocol.upper()
     if not _KIND.fullmatch(kind):
-        level.defects.append("a media type cannot be read")
+        defects.append("a media type cannot be read")
         kind = ""
     port = ascii_int(port_text.partition("/")[0], 65535)
     if port is None:
-        level.defects.append("a port is out of range")
+        defects.append("a port is out of range")
     host = level.connection or session.connection
     if port and host is None:
-        level.defects.append("media without an address")
+        defects.append("media without an address")
+    attributes = level.attributes
     encrypted = (
         "SAVP" in protocol
-        or "crypto" in level.attributes
-        or "fingerprint" in level.attributes
+        or "crypto" in attributes
+        or "fingerprint" in attributes
         or "fingerprint" in session.attributes
     )
+    formats, wrong = _meanings(tuple(listed), level.formats)
+    defects += wrong
     return MediaDescription(
         kind=kind,
         endpoint=Endpoint(host, port) if host is not None and port else None,
         protocol=protocol[:32],
         direction=level.direction or session.direction or "sendrecv",
         held=host is not None and nowhere(host),
-        formats=_formats(formats, level),
-        ptime=ascii_int(level.attributes.get("ptime", ""), 1000) or None,
-        label=level.attributes.get("label", ""),
-        rtcp_mux="rtcp-mux" in level.attributes,
+        formats=formats,
+        ptime=ascii_int(attributes.get("ptime", ""), 1000) or None,
+        label=attributes.get("label", ""),
+        rtcp_mux="rtcp-mux" in attributes,
         encrypted=encrypted,
     )
 
 
-def _formats(listed: list[str], level: _Level) -> Mapping[int, PayloadFormat]:
+_Attributes = tuple[tuple[str, str], ...]
+_Meanings = tuple[Mapping[int, PayloadFormat], tuple[str, ...]]
+
+
+def _meanings(listed: tuple[str, ...], attributes: _Attributes) -> _Meanings:
+    """What the listed payload types mean by the rtpmap and fmtp attributes, and what was wrong with those."""
+    length = sum(map(len, listed)) + sum([len(content) for _, content in attributes])
+    return (_usual_meanings if length <= _USUAL_FORMATS else _read_meanings)(listed, attributes)
+
+
+def _read_meanings(listed: tuple[str, ...], attributes: _Attributes) -> _Meanings:
+    rtpmaps: dict[int, str] = {}
+    fmtps: dict[int, str] = {}
+    defects: list[str] = []
+    for name, content in attributes:
+        number_text, _, text = content.partition(" ")
+        number = payload_type(number_text.strip())
+        if number is None:
+            defects.append("a payload type is out of range")
+        else:
+            (rtpmaps if name == "rtpmap" else fmtps).setdefault(number, text.strip())
     formats: dict[int, PayloadFormat] = {}
     for text in listed:
         number = payload_type(text.strip())
         if number is None:
             continue  # `t38` of a fax, `*`, or out of range: no RTP payload type
-        mapped, fmtp = level.rtpmaps.get(number), level.fmtps.get(number, "")
+        mapped, fmtp = rtpmaps.get(number), fmtps.get(number, "")
         known = parse_rtpmap(mapped, fmtp) if mapped is not None else None
         if mapped is not None and known is None:
-            level.defects.append("an encoding cannot be read")
+            defects.append("an encoding cannot be read")
         known = known or static_format(number, fmtp)
         if known is not None:
             formats.setdefault(number, known)
-    return _shared(tuple(formats.items()))
+    return _shared(tuple(formats.items())), tuple(defects)
+
+
+# Ten thousand telephones of one make announce the same list.
+_usual_meanings = lru_cache(maxsize=256)(_read_meanings)
 
 
 @lru_cache(maxsize=256)
 def _shared(formats: tuple[tuple[int, PayloadFormat], ...]) -> Mapping[int, PayloadFormat]:
-    """Ten thousand telephones of one make announce the same list: keep it once."""
+    """The same list, however it was written, is kept once."""
     return MappingProxyType(dict(formats))

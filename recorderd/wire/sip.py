@@ -7,7 +7,8 @@ header count and time are bounded.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from recorderd.errors import PeerError
 from recorderd.wire.ascii_int import ascii_int
@@ -22,20 +23,19 @@ MAX_HEAD = 64 * 1024
 #: The defect of a message whose body is not all there: cut by the capture, or counted wrong.
 BODY_CUT = "the body is shorter than Content-Length"
 
-_HEAD_END = re.compile(rb"\n\r?\n")
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")
 _VERSION = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
 _STATUS = re.compile(r"(SIP/[0-9]{1,3}\.[0-9]{1,3})[ \t]+([1-6][0-9]{2})(?:[ \t]+(.*))?", re.IGNORECASE)
 _BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]+)", re.IGNORECASE)
 _ONCE = ESSENTIAL - {"via"}  # RFC 3261 section 7.3.1: only list headers may repeat
+_USUAL_LENGTH = 64  # characters of a line that is worth to be remembered
 
 
 class SipError(PeerError):
     """These bytes are no SIP message that could be attributed to a dialog."""
 
 
-@dataclass(frozen=True, slots=True)
-class SipMessage:
+class SipMessage(NamedTuple):
     """One request or response.
 
     All text is the peer's, unfiltered: `printable` it before it is shown.
@@ -53,6 +53,8 @@ class SipMessage:
         from_: the dialog end that sent the request (also in its response).
         to: the other end.
         content_type: the media type, lower case, without parameters; empty when there is none.
+        branch: of the topmost Via, empty when there is none. A request and its responses share it on one hop
+            (RFC 3261 sections 8.1.1.7 and 17.1.3).
         defects: what was wrong and tolerated, one short sentence each, none of it the peer's text.
     """
 
@@ -68,11 +70,16 @@ class SipMessage:
     from_: Party
     to: Party
     content_type: str
+    branch: str
     defects: tuple[str, ...] = ()
 
     def header(self, name: str) -> str | None:
         """The first value of a header, by its long or compact name in any case."""
-        return next((value for known, value in self.headers if known == _canonical(name)), None)
+        wanted = _canonical(name)
+        for known, value in self.headers:
+            if known == wanted:
+                return value
+        return None
 
     def all(self, name: str) -> list[str]:
         """All values of a header, one a field, in order; lists within a field are not split."""
@@ -83,15 +90,6 @@ class SipMessage:
     def request_method(self) -> str:
         """The method of the request that this is, or that this is a response to."""
         return self.cseq_method if self.method is None else self.method
-
-    @property
-    def branch(self) -> str:
-        """The branch of the topmost Via, empty when there is none.
-
-        A request and its responses share it on one hop (RFC 3261 sections 8.1.1.7 and 17.1.3).
-        """
-        found = _BRANCH.search((self.header("via") or "").partition(",")[0])
-        return found[1] if found else ""
 
 
 def parse_sip(data: bytes) -> SipMessage:
@@ -109,35 +107,44 @@ def parse_sip(data: bytes) -> SipMessage:
     if len(data) > MAX_MESSAGE:
         raise SipError(f"longer than {MAX_MESSAGE} bytes")
     data = data.lstrip(b"\r\n")  # RFC 3261 section 7.5
-    end = _HEAD_END.search(data)
-    head_size = end.start() if end else max(data.rfind(b"\n"), 0)
+    head_size, body_at = _head_end(data)
     if head_size > MAX_HEAD:
         raise SipError(f"headers longer than {MAX_HEAD} bytes")
     head = parse_head(data[:head_size])
     defects = head.defects
-    if end is None:
+    if not body_at:
         defects.append("the headers do not end")
     method, uri, status, reason = _start_line(head.start, defects)
-    values = _single_values(head, defects)
+    values = _first_values(head, defects)
     call_id = values.get("call-id", "")
     if not call_id:
         raise SipError("no Call-ID")
     cseq, cseq_method = _cseq(values.get("cseq"), method, defects)
     return SipMessage(
-        method=method,
-        uri=uri,
-        status=status,
-        reason=reason,
-        headers=tuple(head.headers),
-        body=_body(data[end.end() :] if end else b"", head.headers, defects),
-        call_id=call_id,
-        cseq=cseq,
-        cseq_method=cseq_method,
-        from_=_party("From", values.get("from"), defects),
-        to=_party("To", values.get("to"), defects),
-        content_type=values.get("content-type", "").partition(";")[0].strip().lower(),
-        defects=tuple(defects),
+        method,
+        uri,
+        status,
+        reason,
+        tuple(head.headers),
+        _body(data[body_at:] if body_at else b"", head.headers, values, defects),
+        call_id,
+        cseq,
+        cseq_method,
+        _party("From", values.get("from"), defects),
+        _party("To", values.get("to"), defects),
+        values.get("content-type", "").partition(";")[0].strip().lower(),
+        _branch(values.get("via", "")),
+        tuple(defects),
     )
+
+
+def _head_end(data: bytes) -> tuple[int, int]:
+    """Where the head ends and the body begins; for a head without an end, the end of its last line and 0."""
+    usual = data.find(b"\n\r\n")
+    bare = data.find(b"\n\n", 0, usual + 1 if usual >= 0 else len(data))
+    if bare >= 0:
+        return bare, bare + 2
+    return (usual, usual + 3) if usual >= 0 else (max(data.rfind(b"\n"), 0), 0)
 
 
 def _canonical(name: str) -> str:
@@ -145,13 +152,19 @@ def _canonical(name: str) -> str:
     return COMPACT.get(lower, lower)
 
 
+def _branch(via: str) -> str:
+    found = _BRANCH.search(via.partition(",")[0])
+    return found[1] if found else ""
+
+
 def _start_line(line: str, defects: list[str]) -> tuple[str | None, str, int, str]:
     """(method, uri, status, reason) of a request line or status line (RFC 3261 sections 7.1 and 7.2)."""
     line = line.rstrip("\r")
-    status = _STATUS.fullmatch(line)
+    status = _usual_status(line) if len(line) <= _USUAL_LENGTH else _status(line)
     if status:
-        _check_version(status[1], defects)
-        return None, "", int(status[2]), (status[3] or "").strip(" \t")
+        version, code, reason = status
+        _check_version(version, defects)
+        return None, "", code, reason
     # Cut by hand from both ends: RFC 4475 section 3.1.2.8 puts white space into the URI, and a pattern that
     # allows it would be quadratic.
     spaced = line.replace("\t", " ").strip(" ")
@@ -166,16 +179,29 @@ def _start_line(line: str, defects: list[str]) -> tuple[str | None, str, int, st
     return method, uri, 0, ""
 
 
+def _status(line: str) -> tuple[str, int, str] | None:
+    """(version, status code, reason) of a status line; None for another."""
+    found = _STATUS.fullmatch(line)
+    return (found[1], int(found[2]), (found[3] or "").strip(" \t")) if found else None
+
+
+# All responses begin with one of a dozen lines.
+_usual_status = lru_cache(maxsize=256)(_status)
+
+
 def _check_version(version: str, defects: list[str]) -> None:
     if version.upper() != "SIP/2.0":
         defects.append("not SIP/2.0")
 
 
-def _single_values(head: Head, defects: list[str]) -> dict[str, str]:
-    """The headers that may come once; of several the first counts."""
-    values: dict[str, str] = {}
+def _first_values(head: Head, defects: list[str]) -> dict[str, str]:
+    """The first value of each header, by its name."""
+    values = dict(head.headers)
+    if len(values) == len(head.headers):
+        return values
+    values = {}
     for name, value in head.headers:
-        if name in _ONCE and values.setdefault(name, value) != value:
+        if values.setdefault(name, value) != value and name in _ONCE:
             defect = f"more than one {name}"
             if defect not in defects:
                 defects.append(defect)
@@ -184,9 +210,8 @@ def _single_values(head: Head, defects: list[str]) -> dict[str, str]:
 
 def _cseq(value: str | None, method: str | None, defects: list[str]) -> tuple[int, str]:
     """RFC 3261 section 20.16: a number below 2^31 (some start with 32 random bits) and a method."""
-    fields = (value or "").split()
-    number = ascii_int(fields[0], 2**32 - 1) if fields else None
-    named = fields[1] if len(fields) == 2 and _TOKEN.fullmatch(fields[1]) else None
+    value = value or ""
+    number, named = (_usual_cseq if len(value) <= _USUAL_LENGTH else _number_and_method)(value)
     if number is not None and number >= 2**31:
         defects.append("the CSeq is too large")
     if method is None:
@@ -200,6 +225,15 @@ def _cseq(value: str | None, method: str | None, defects: list[str]) -> tuple[in
     return -1 if number is None else number, method if named is None else named
 
 
+def _number_and_method(value: str) -> tuple[int | None, str | None]:
+    fields = value.split()
+    number = ascii_int(fields[0], 2**32 - 1) if fields else None
+    return number, fields[1] if len(fields) == 2 and _TOKEN.fullmatch(fields[1]) else None
+
+
+_usual_cseq = lru_cache(maxsize=1024)(_number_and_method)
+
+
 def _party(header: str, value: str | None, defects: list[str]) -> Party:
     if not value:
         defects.append(f"no {header}")
@@ -210,8 +244,12 @@ def _party(header: str, value: str | None, defects: list[str]) -> Party:
     return party
 
 
-def _body(rest: bytes, headers: Sequence[tuple[str, str]], defects: list[str]) -> bytes:
+def _body(
+    rest: bytes, headers: Sequence[tuple[str, str]], values: dict[str, str], defects: list[str]
+) -> bytes:
     """RFC 3261 section 18.3: over UDP the body is what Content-Length says, or the rest of the datagram."""
+    if len(values) == len(headers) and values.get("content-length") == str(len(rest)):
+        return rest
     stated = {value for name, value in headers if name == "content-length"}
     lengths = {ascii_int(value, MAX_MESSAGE) for value in stated}
     if len(lengths) > 1 or None in lengths:

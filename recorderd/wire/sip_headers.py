@@ -41,6 +41,7 @@ COMPACT = {
 
 _NAME = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,256}")  # RFC 3261 section 25.1: token
 _USUAL_LENGTH = 32  # characters of a name that is worth to be remembered
+_USUAL_LINE = 256  # and of a whole line
 _BLANK = " \t\r"
 _TOO_MANY = f"more than {MAX_HEADERS} headers"
 
@@ -63,9 +64,12 @@ def parse_head(block: bytes) -> Head:
     """Split a message's head; never raises, what cannot be read is left out and noted."""
     defects: list[str] = []
     lines = _lines(block, defects)
+    fields = _usual_fields(lines) or _fields(lines, defects)
+    if len(fields) <= MAX_HEADERS:
+        return Head(lines[0], fields, defects)
     headers: list[tuple[str, str]] = []
     missing = set(ESSENTIAL)
-    for name, value in _fields(lines, defects):
+    for name, value in fields:
         if len(headers) < MAX_HEADERS or name in missing:
             headers.append((name, value))
         elif defects[-1:] != [_TOO_MANY]:
@@ -88,6 +92,30 @@ def _text(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("latin-1")
+
+
+def _usual_fields(lines: list[str]) -> list[tuple[str, str]]:
+    """The header fields where each is a line of its own with a usual name; empty where one is not."""
+    fields: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        field = _usual_field(line) if len(line) <= _USUAL_LINE else _field(line)
+        if field is None:
+            return []
+        fields.append(field)
+    return fields
+
+
+def _field(line: str) -> tuple[str, str] | None:
+    """A line's name and value; None for one that is folded or of no usual name."""
+    name, colon, value = line.partition(":")
+    if not colon or len(name) > _USUAL_LENGTH or line[0] in _BLANK:
+        return None
+    known = _known(name)
+    return (known, value.strip(_BLANK)) if known else None
+
+
+# The messages of a call have most of their lines in common, those of telephones of one make many.
+_usual_field = lru_cache(maxsize=4096)(_field)
 
 
 def _fields(lines: list[str], defects: list[str]) -> list[tuple[str, str]]:

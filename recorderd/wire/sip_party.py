@@ -1,8 +1,8 @@
 """The two ends that a SIP message names in From and To (RFC 3261 sections 19.1, 20.10, 20.20 and 20.39)."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from recorderd.wire.endpoint import canonical_host
@@ -10,13 +10,16 @@ from recorderd.wire.endpoint import canonical_host
 _QUOTED = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)  # possessive: no way back, linear
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TAG = re.compile(r';[ \t]*tag[ \t]*=[ \t]*([^\s;,"<>]+)', re.IGNORECASE)
+_USUAL = re.compile(
+    r'(?:"([^"\\]*)"[ \t]*)?<(sips?:([0-9A-Za-z+*#_.-]+)@([0-9a-z.-]*[0-9a-z])(?::[0-9]+)?)>'
+    r'(?:;tag=([^\s;,"<>]+))?'
+)
 _USUAL_LENGTH = 256  # characters of a value that is worth to be remembered
 _MAX_DISPLAY = 4096  # characters of a display name, escapes included
 _NUMBER = re.compile(r"\+?[0-9*#(][0-9A-Fa-f*#().-]*")  # RFC 3966: what stands before a number's parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """One end of a message, as From or To describes it.
 
     All of it is the peer's text, unfiltered: `printable` it before it is shown.
@@ -47,6 +50,14 @@ def parse_party(value: str) -> tuple[Party, bool]:
 
 
 def _parse(value: str) -> tuple[Party, bool]:
+    usual = _USUAL.fullmatch(value)
+    if usual:
+        display, uri, user, host, tag = usual.groups(default="")
+        return Party(display[:_MAX_DISPLAY], uri, user, canonical_host(host), tag), True
+    return _parse_any(value)
+
+
+def _parse_any(value: str) -> tuple[Party, bool]:
     display, sound, rest = _display(value)
     before, bracket, after = rest.partition("<")
     if bracket:

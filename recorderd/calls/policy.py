@@ -1,0 +1,219 @@
+"""Which calls are recorded: rules, the first that fits decides, and a default.
+
+The decision is made when a call's first message is seen, from that message alone, so nothing of an excluded
+call is ever on its way to the disk. It depends on nothing but the rules and the message: a replay decides
+alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final, Literal
+
+from recorderd.calls.patterns import Pattern, plain_number
+
+Action = Literal["record", "exclude"]
+Direction = Literal["inbound", "outbound", "internal", "transit"]
+Network = IPv4Network | IPv6Network
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DEFAULT: Final = "default"
+"""Stands for a rule's name where none fitted."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What a call's first message says.
+
+    Attributes:
+        call_id: of the conversation's first call, so that all its calls are decided alike.
+        source: the address that the caller's message came from, `destination` where it went.
+        headers: values by lower-case long name.
+        time_ns: when it was captured, since the epoch.
+        direction: known otherwise; None: to be told from the ends.
+    """
+
+    call_id: str
+    from_user: str
+    to_user: str
+    source: str
+    destination: str
+    headers: Mapping[str, Sequence[str]]
+    time_ns: int
+    direction: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a call, and the rule that says so."""
+
+    action: Action
+    rule: str
+
+    @property
+    def excluded(self) -> bool:
+        """Whether nothing of it is recorded."""
+        return self.action == "exclude"
+
+    @property
+    def reason(self) -> str:
+        """For the account of the call."""
+        return "policy: default" if self.rule == DEFAULT else f"policy: rule {self.rule}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A stretch of the day, in minutes from midnight; it may go on into the next day."""
+
+    first: int
+    last: int
+
+    def covers(self, minute: int) -> bool:
+        """Whether a minute of the day it began on is within; that of the next day is ``minute + 1440``."""
+        return self.first <= minute < self.last + 1440 * (self.last <= self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a call must be like; what is empty or None asks for nothing. All that asks must be met, by one of
+    its alternatives.
+    """
+
+    from_: tuple[Pattern, ...] = ()
+    to: tuple[Pattern, ...] = ()
+    number: tuple[Pattern, ...] = ()
+    direction: frozenset[Direction] = frozenset()
+    address: tuple[Network, ...] = ()
+    header: Mapping[str, tuple[Pattern, ...]] = field(default_factory=dict)
+    percentage: float | None = None
+    hours: tuple[Hours, ...] = ()
+    days: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A name, what fits it, and what is done then."""
+
+    name: str
+    match: Match
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All rules, in order, and what holds where none fits.
+
+    ``internal_numbers`` and ``internal_networks`` tell the direction of a call; ``zone`` is that of hours
+    and days.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    default: Action = "record"
+    internal_numbers: tuple[Pattern, ...] = ()
+    internal_networks: tuple[Network, ...] = ()
+    zone: tzinfo = UTC
+
+    @property
+    def trivial(self) -> bool:
+        """Whether every call is recorded."""
+        return self.default == "record" and all(rule.action == "record" for rule in self.rules)
+
+    def decide(self, facts: CallFacts) -> Decision:
+        """The first rule that fits, or the default."""
+        for rule in self.rules:
+            if self._fits(rule, facts):
+                return Decision(rule.action, rule.name)
+        return Decision(self.default, DEFAULT)
+
+    def direction(self, facts: CallFacts) -> Direction:
+        """Where a call comes from and goes to.
+
+        The caller is internal by number or by the address its message came from. The callee is so by number;
+        the address counts only where no numbers are named, because a call to the world goes through the
+        PBX's own address, too.
+        """
+        if facts.direction is not None:
+            return facts.direction
+        numbers = self.internal_numbers
+        caller = _any(numbers, facts.from_user) or _within(self.internal_networks, facts.source)
+        if numbers:
+            callee = _any(numbers, facts.to_user)
+        else:
+            callee = _within(self.internal_networks, facts.destination)
+        return _DIRECTIONS[caller, callee]
+
+    def _fits(self, rule: Rule, facts: CallFacts) -> bool:
+        match = rule.match
+        return (
+            (not match.from_ or _any(match.from_, facts.from_user))
+            and (not match.to or _any(match.to, facts.to_user))
+            and (
+                not match.number or any(_any(match.number, each) for each in (facts.from_user, facts.to_user))
+            )
+            and (not match.address or any(_within(match.address, each) for each in _ends(facts)))
+            and all(_header(facts, name, wanted) for name, wanted in match.header.items())
+            and (not match.direction or self.direction(facts) in match.direction)
+            and (not (match.hours or match.days) or self._now(match, facts.time_ns))
+            and (match.percentage is None or share(facts.call_id, rule.name) < match.percentage)
+        )
+
+    def _now(self, match: Match, time_ns: int) -> bool:
+        moment = (_EPOCH + timedelta(microseconds=time_ns // 1000)).astimezone(self.zone)
+        minute, day = moment.hour * 60 + moment.minute, moment.weekday()
+        if not match.hours:
+            return day in match.days
+        # A night's hours belong to the day on which they began.
+        begun = ((minute, day), (minute + 1440, (day - 1) % 7))
+        return any(
+            hours.covers(at) and (not match.days or on in match.days)
+            for hours in match.hours
+            for at, on in begun
+        )
+
+
+_DIRECTIONS: Final[dict[tuple[bool, bool], Direction]] = {
+    (True, True): "internal",
+    (True, False): "outbound",
+    (False, True): "inbound",
+    (False, False): "transit",
+}
+
+
+def share(call_id: str, rule: str) -> float:
+    """Where a call stands in a draw, 0 to below 100: as often below 30 as 30 in 100, always the same for it.
+
+    Each rule draws anew.
+    """
+    drawn = blake2b(call_id.encode("utf-8", "surrogatepass"), digest_size=8, person=_person(rule)).digest()
+    return int.from_bytes(drawn, "big") / 2**64 * 100
+
+
+def _person(rule: str) -> bytes:
+    return blake2b(rule.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _ends(facts: CallFacts) -> tuple[str, str]:
+    return facts.source, facts.destination
+
+
+def _any(patterns: Sequence[Pattern], text: str) -> bool:
+    plain = plain_number(text)
+    return any(matches(plain) or (plain != text and matches(text)) for matches in patterns)
+
+
+def _header(facts: CallFacts, name: str, wanted: Sequence[Pattern]) -> bool:
+    return any(matches(value) for value in facts.headers.get(name, ()) for matches in wanted)
+
+
+def _within(networks: Sequence[Network], host: str) -> bool:
+    if not networks:
+        return False
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
