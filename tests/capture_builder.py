@@ -10,6 +10,7 @@ from recorderd.wire.frames import Frames, LinkType
 
 START = 1_800_000_000_123_456_789
 ALL_LINKS = tuple(LinkType)
+PPP_NUMBERS = {0x0800: b"\0\x21", 0x86DD: b"\0\x57"}
 
 
 def checksum(data: bytes) -> int:
@@ -48,6 +49,24 @@ def udp(source: str, destination: str, sport: int, dport: int, payload: bytes) -
     header = struct.pack(">HHH", sport, dport, 8 + len(payload))
     pseudo = addresses + struct.pack(">II", 8 + len(payload), 17)
     return header + struct.pack(">H", checksum(pseudo + header + payload) or 0xFFFF) + payload
+
+
+def tcp(
+    source: str,
+    destination: str,
+    sport: int,
+    dport: int,
+    payload: bytes,
+    *,
+    sequence: int = 1,
+    acknowledged: int = 0,
+    flags: int = 0x18,
+) -> bytes:
+    """A TCP segment with its checksum; ``flags`` as in the header, PSH and ACK."""
+    addresses = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
+    header = struct.pack(">HHIIBBH", sport, dport, sequence, acknowledged, 0x50, flags, 65535)
+    pseudo = addresses + struct.pack(">II", 20 + len(payload), 6)
+    return header + struct.pack(">HH", checksum(pseudo + header + bytes(4) + payload), 0) + payload
 
 
 def ipv4(
@@ -130,10 +149,12 @@ def fragments(packet: bytes, size: int, ident: int = 99) -> list[bytes]:
         piece = body[at : at + size]
         if packet[0] >> 4 == 4:
             place = more << 13 | at // 8
-            pieces.append(ipv4(source, destination, piece, ident=ident, flags_offset=place))
+            pieces.append(
+                ipv4(source, destination, piece, protocol=packet[9], ident=ident, flags_offset=place)
+            )
         else:
             chain = [fragment_header(at, more, ident)]
-            pieces.append(ipv6(source, destination, piece, extensions=chain))
+            pieces.append(ipv6(source, destination, piece, extensions=chain, last=packet[6]))
     return pieces
 
 
@@ -151,9 +172,29 @@ def framed(packet: bytes, link: LinkType, *, vlans: Sequence[int] = (), minimum:
         LinkType.LINUX_SLL2: struct.pack(">HHIHBB8s", kinds[0], 0, 3, 1, 0, 6, b"\x02\0\0\0\0\x01\0\0"),
         LinkType.NULL: struct.pack("<I", 2 if inner == 0x0800 else 30),
         LinkType.LOOP: struct.pack(">I", 2 if inner == 0x0800 else 24),
+        LinkType.PPP: PPP_NUMBERS[inner],
+        LinkType.PPP_HDLC: b"\xff\x03" + PPP_NUMBERS[inner],
+        LinkType.PPP_ETHER: struct.pack(">BBHH", 0x11, 0, 5, len(packet) + 2) + PPP_NUMBERS[inner],
+        LinkType.C_HDLC: struct.pack(">BBH", 0x0F, 0, inner),
+        LinkType.ERF: erf(b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01" + struct.pack(">H", inner), len(packet)),
     }.get(link, b"")
     frame = head + tags + packet
     return frame + bytes(max(0, minimum - len(frame)))
+
+
+def erf(content: bytes, more: int = 0, *, kind: int = 2, extensions: int = 0) -> bytes:
+    """The beginning of a record of Endace's format with ``more`` bytes to follow."""
+    pad = b"" if kind in (22, 23) else bytes(2)
+    chain = b"".join(bytes([0x80 | 3 if n + 1 < extensions else 3]) + bytes(7) for n in range(extensions))
+    length, wire = 16 + len(chain) + len(pad) + len(content) + more, len(content) + more
+    kind |= 0x80 if extensions else 0
+    return (
+        struct.pack("<Q", 1_800_000_000 << 32)
+        + struct.pack(">BBHHH", kind, 4, length, 0, wire)
+        + chain
+        + pad
+        + content
+    )
 
 
 def as_frames(

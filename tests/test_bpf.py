@@ -1,6 +1,8 @@
 """The kernel filters, run by a small interpreter: they let through what the dissector uses, to one ring."""
 
+import functools
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -9,6 +11,7 @@ from recorderd.wire.dissect import OUTCOMES, Dissector
 from recorderd.wire.endpoint import Endpoint, packed_host
 from recorderd.wire.flow_hash import share_of
 from recorderd.wire.frames import LinkType
+from recorderd.wire.tunnel_settings import TunnelSettings
 from tests.bpf_machine import run
 from tests.capture_builder import (
     as_frames,
@@ -22,8 +25,10 @@ from tests.capture_builder import (
     ipv6,
     routing,
     rtp,
+    tcp,
     udp,
 )
+from tests.tunnel_builder import IP_TUNNELS, LINK_TUNNELS, Wrap, ethernet, outer, outer_udp, vxlan
 
 V4 = ("10.1.2.3", "192.168.77.9")
 V6 = ("2001:db8::1:2", "fe80::9")
@@ -54,7 +59,13 @@ BODIES = {
     "empty": (b"", 5060, "nobody"),
     "empty elsewhere": (b"", 4000, "nobody"),
 }
-TAGS = {"no tag": (), "one tag": (0x8100,), "two tags": (0x88A8, 0x8100), "old outer tag": (0x9100, 0x8100)}
+TAGS = {
+    "no tag": (),
+    "one tag": (0x8100,),
+    "two tags": (0x88A8, 0x8100),
+    "old outer tag": (0x9100, 0x8100),
+    "four tags": (0x9100, 0x9200, 0x88A8, 0x8100),
+}
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -100,12 +111,35 @@ def test_extension_headers_of_ipv6_are_for_signalling(link: LinkType) -> None:
 
 
 @pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+@pytest.mark.parametrize("tags", TAGS)
+def test_tcp_of_a_sip_port_is_for_signalling(tags: str, link: LinkType) -> None:
+    vlans = TAGS[tags] if link == LinkType.ETHERNET else ()
+    for source, destination, ring in ((5060, 9, "signalling"), (9, 5080, "signalling"), (9, 10, "nobody")):
+        for payload in (b"", SIP, rtp()):
+            bodies = [tcp(*hosts, source, destination, payload) for hosts in (V4, V6)]
+            packets = [ipv4(*V4, bodies[0], protocol=6), ipv6(*V6, bodies[1], last=6)]
+            packets.append(ipv4(*V4, bodies[0], protocol=6, options=bytes(8)))
+            for packet in packets:
+                assert verdict(framed(packet, link, vlans=vlans), link) == ring
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
 def test_what_is_for_nobody(link: LinkType) -> None:
-    tcp = ipv4(*V4, bytes([0x13, 0xC4]) * 10, protocol=6)
-    for packet in (tcp, ipv6(*V6, bytes(40), last=6), ipv6(*V6, bytes(8), last=58)):
+    other = ipv4(*V4, tcp(*V4, 80, 443, SIP), protocol=6)
+    for packet in (other, ipv6(*V6, bytes(40), last=6), ipv6(*V6, bytes(8), last=58)):
         assert verdict(framed(packet, link), link) == "nobody"
-    three_tags = framed(datagram(*(V4[0], 1, V4[1], 2), rtp()), LinkType.ETHERNET, vlans=(0x8100,) * 3)
-    assert verdict(three_tags) == "nobody"
+    five_tags = framed(datagram(*(V4[0], 1, V4[1], 2), rtp()), LinkType.ETHERNET, vlans=(0x8100,) * 5)
+    assert verdict(five_tags) == "nobody"
+    if link == LinkType.ETHERNET:
+        for wrap in LINK_TUNNELS.values():
+            wrapped = wrap(outer(b"", 47))
+            assert verdict(wrapped) == "nobody"
+    for name, tunnel in IP_TUNNELS.items():
+        for version in (4, 6):
+            packet = tunnel(datagram(V4[0], 1, V4[1], 2, rtp()), version)
+            # Without the tunnels being asked for, a group policy's flags look like a version.
+            expected = "media" if name == "vxlan with a group" else "nobody"
+            assert verdict(framed(packet, link), link) == expected
 
 
 @pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
@@ -123,6 +157,8 @@ def test_what_the_dissector_uses_is_let_through_to_one_ring() -> None:
     seeds = [
         *(ipv4(*V4, udp(*V4, port, 4000, body)) for body, port, _ in BODIES.values()),
         *(ipv6(*V6, udp(*V6, 4000, port, body)) for body, port, _ in BODIES.values()),
+        *(ipv4(*V4, tcp(*V4, port, 4000, body), protocol=6) for body, port, _ in BODIES.values()),
+        *(ipv6(*V6, tcp(*V6, 4000, port, body), last=6) for body, port, _ in BODIES.values()),
         *fragments(datagram(V4[0], 5060, V4[1], 1, SIP * 9), 80),
         *fragments(datagram(V6[0], 5060, V6[1], 1, SIP * 9), 80),
         ipv6(*V6, udp(*V6, 4000, 6000, rtp()), extensions=[hop_by_hop(), destination_options()]),
@@ -139,7 +175,7 @@ def test_what_the_dissector_uses_is_let_through_to_one_ring() -> None:
         ring = verdict(bytes(frame), link)
         if outcome in ("media", "rtcp", "rtp_invalid"):
             assert ring in ("media", "signalling")
-        elif outcome in ("signalling", "fragments"):
+        elif outcome in ("signalling", "fragments", "tcp"):
             assert ring == "signalling"
         elif outcome == "not_udp":
             assert ring != "media"
@@ -225,3 +261,61 @@ def test_an_address_in_its_ipv6_form_is_the_same() -> None:
     number = share_of(Endpoint("10.0.0.1", 4000), Endpoint("10.0.0.2", 6000), 5)
     admitted = [bool(run(media_filter(share=Share(share, 5)), packet)) for share in range(5)]
     assert admitted == [share == number for share in range(5)]
+
+
+def _on_ethernet(wrap: Wrap, packet: bytes) -> bytes:
+    return ethernet(wrap(packet, 4))
+
+
+LONGEST = 432
+TUNNELLED: dict[str, Callable[[bytes], bytes]] = {
+    **{f"link {name}": LINK_TUNNELS[name] for name in LINK_TUNNELS if "mpls" in name or "pppoe" in name},
+    **{name: functools.partial(_on_ethernet, wrap) for name, wrap in IP_TUNNELS.items()},
+}
+
+
+@pytest.mark.parametrize("name", TUNNELLED)
+@pytest.mark.parametrize("share", [None, Share(1, 3)], ids=["alone", "sharing"])
+def test_what_carries_a_tunnel_comes_in_by_its_length(name: str, share: Share | None) -> None:
+    """All of it to every share; to one ring each; and only where tunnels are asked for."""
+    tunnels = TunnelSettings()
+    for size, ring in ((10, "media"), (LONGEST, "signalling")):
+        for body in (rtp(payload=bytes(size)), b"\x40" + bytes(size)):
+            packet = TUNNELLED[name](datagram(V4[0], 4000, V4[1], 6000, body))
+            media = run(media_filter(longest=LONGEST, share=share, tunnels=tunnels), packet)
+            signalling = run(signalling_filter(PORTS, longest=LONGEST, share=share, tunnels=tunnels), packet)
+            assert (bool(media), bool(signalling)) == (ring == "media", ring == "signalling")
+
+
+@pytest.mark.parametrize("link", LINKS, ids=lambda link: link.name)
+@pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])
+def test_tunnels_change_nothing_for_what_is_in_none(hosts: tuple[str, str], link: LinkType) -> None:
+    tunnels = TunnelSettings()
+    packets = [datagram(hosts[0], 9, hosts[1], port, body) for body, port, _ in BODIES.values()]
+    packets += fragments(datagram(hosts[0], 5060, hosts[1], 4000, SIP * 20), 80)
+    packets += [IP_TUNNELS["gre"](packet, 4)[:30] for packet in packets]
+    for packet in packets:
+        frame = framed(packet, link)
+        for options in ({}, {"longest": 100}, {"longest": 100, "share": Share(0, 2)}):
+            plain = (
+                run(media_filter(link, **options), frame),
+                run(signalling_filter(PORTS, link, **options), frame),
+            )
+            also = (
+                run(media_filter(link, **options, tunnels=tunnels), frame),
+                run(signalling_filter(PORTS, link, **options, tunnels=tunnels), frame),
+            )
+            if packet[9] != 47 or packet[0] >> 4 != 4:
+                assert plain == also
+
+
+def test_only_the_tunnels_asked_for() -> None:
+    tunnels = TunnelSettings(frozenset({"vxlan"}), {"vxlan": (4791,)})
+    inner = datagram(V4[0], 4000, V4[1], 6000, rtp())
+    for packet, admitted in (
+        (outer_udp(vxlan(ethernet(inner)), 4791), True),
+        (outer_udp(vxlan(ethernet(inner)), 4789), False),
+        (IP_TUNNELS["gre"](inner, 4), False),
+        (IP_TUNNELS["geneve"](inner, 4), False),
+    ):
+        assert bool(run(media_filter(tunnels=tunnels), ethernet(packet))) == admitted

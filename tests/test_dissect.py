@@ -317,7 +317,7 @@ def test_not_udp() -> None:
     tcp4, icmp = ipv4(*V4, bytes(20), protocol=6), ipv4(*V4, bytes(8), protocol=1)
     fragment_of_tcp = ipv4(*V4, bytes(24), protocol=6, flags_offset=0x2000)
     _, counted = dissect(as_frames([tcp4, icmp, fragment_of_tcp, ipv6(*V6, bytes(20), last=6)], LinkType.RAW))
-    assert counted == {"not_udp": 4}
+    assert counted == {"not_udp": 3, "fragments": 1}
 
 
 @pytest.mark.parametrize("hosts", [V4, V6], ids=["v4", "v6"])

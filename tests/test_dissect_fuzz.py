@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from recorderd.wire.dissect import OUTCOMES, Dissector
 from recorderd.wire.frames import Frames, LinkType
+from recorderd.wire.tunnel_settings import TunnelSettings
 from tests.capture_builder import (
     ALL_LINKS,
     as_frames,
@@ -47,23 +48,74 @@ def parse(link: LinkType, frame: bytes, wirelen: int) -> tuple[str, tuple[int, .
         return str(end), ()
 
 
-def _network(link: LinkType, frame: bytes) -> int:
+def _ppp(frame: bytes, link: LinkType, cut: str) -> tuple[int, int]:
+    """Where what PPP carries starts, and its EtherType."""
+    at = 6 if link == 51 else 0
+    if len(frame) < at or (at and len(frame) < 6):
+        raise _Ends(cut)
+    if at and frame[:2] != b"\x11\0":
+        raise _Ends("not_ip")
+    if len(frame) < at + 4:
+        raise _Ends(cut)
+    if frame[at] & 0x7F == 0x0F and frame[at + 1] == 0:
+        return at + 4, int.from_bytes(frame[at + 2 : at + 4], "big")
+    if frame[at : at + 2] == b"\xff\x03":
+        at += 2
+    size = 1 if frame[at] & 1 else 2
+    number = int.from_bytes(frame[at : at + size], "big")
+    return at + size, {0x21: 0x0800, 0x57: 0x86DD}.get(number, 0)
+
+
+def _erf(frame: bytes, link: LinkType, cut: str) -> tuple[int, int | None]:
+    """Where what an ERF record carries starts, and its EtherType, if it has one."""
+    if len(frame) < 16:
+        raise _Ends(cut)
+    at, more, kind = 16, frame[8] & 0x80, frame[8] & 0x7F
+    extensions = 0
+    while more:
+        extensions += 1
+        if kind not in (2, 11, 16, 20, 22, 23):
+            raise _Ends("not_ip")
+        if len(frame) < at + 8 or extensions > 8:
+            raise _Ends(cut)
+        more, at = frame[at] & 0x80, at + 8
+    if kind in (22, 23):
+        return at, None
+    if kind not in (2, 11, 16, 20):
+        raise _Ends("not_ip")
+    if len(frame) < at + 16:
+        raise _Ends(cut)
+    return at + 16, int.from_bytes(frame[at + 14 : at + 16], "big")
+
+
+def _network(link: LinkType, frame: bytes, cut: str) -> int:
     """Where the IP header starts."""
     at = {1: 14, 113: 16, 276: 20, 0: 4, 108: 4}.get(link, 0)
     if len(frame) <= at:
         raise _Ends("not_ip")
     kind = None
+    if link in (9, 50, 51, 104, 197):
+        at, kind = (_erf if link == 197 else _ppp)(frame, link, cut)
     if link in (1, 113, 276):
         type_at = {1: 12, 113: 14, 276: 0}[link]
         kind = int.from_bytes(frame[type_at : type_at + 2], "big")
-        for _ in range(4):
-            if kind in (0x8100, 0x88A8, 0x9100, 0x9200) and len(frame) > at + 4:
-                kind = int.from_bytes(frame[at + 2 : at + 4], "big")
-                at += 4
-    elif at == 4:
+    elif link in (0, 108):
         known = {2, 10, 24, 28, 30}
         if not known & {int.from_bytes(frame[:4], "big"), int.from_bytes(frame[:4], "little")}:
             raise _Ends("not_ip")
+    for _ in range(16):
+        if kind in (0x8100, 0x88A8, 0x9100, 0x9200, 0x6558, 0x880B):
+            if len(frame) < at + (14 if kind == 0x6558 else 4):
+                raise _Ends(cut)
+            if kind == 0x880B:
+                at, kind = (lambda place: (at + place[0], place[1]))(_ppp(frame[at:], LinkType.PPP, cut))
+            else:
+                at += 14 if kind == 0x6558 else 4
+                kind = int.from_bytes(frame[at - 2 : at], "big")
+    if kind in (None, 0x0800, 0x86DD) and len(frame) <= at:
+        raise _Ends(cut)
+    if kind not in (None, 0x0800, 0x86DD):
+        raise _Ends("not_ip")
     version = frame[at] >> 4
     if version not in (4, 6) or (kind is not None and kind != {4: 0x0800, 6: 0x86DD}[version]):
         raise _Ends("not_ip")
@@ -83,13 +135,24 @@ def _transport4(frame: bytes, at: int, cut: str) -> tuple[int, int]:
     if len(frame) < at + 20:
         raise _Ends(cut)
     words, total = frame[at] & 15, int.from_bytes(frame[at + 2 : at + 4], "big")
-    if frame[at + 9] != 17:
+    if frame[at + 9] not in (6, 17):
         raise _Ends("not_udp")
     if words < 5 or total < words * 4:
         raise _Ends("malformed")
     if int.from_bytes(frame[at + 6 : at + 8], "big") & 0x3FFF:
         raise _Ends("fragments" if at + total <= len(frame) else cut)
+    if frame[at + 9] == 6:
+        _tcp(frame, at + words * 4, at + total)
     return at + words * 4, at + total
+
+
+def _tcp(frame: bytes, at: int, end: int) -> None:
+    """A segment: of a SIP port, or of no interest."""
+    whole = at + 20 <= min(end, len(frame))
+    if whole and SIP_PORTS & set(struct.unpack(">HH", frame[at : at + 4])):
+        start = at + (frame[at + 12] >> 4) * 4
+        raise _Ends("tcp" if at + 20 <= start <= end else "not_udp")
+    raise _Ends("not_udp")
 
 
 def _transport6(frame: bytes, at: int, cut: str) -> tuple[int, int]:
@@ -104,13 +167,15 @@ def _transport6(frame: bytes, at: int, cut: str) -> tuple[int, int]:
             raise _Ends("fragments" if end <= len(frame) else cut)
         length = {44: 8, 51: (frame[place + 1] + 2) * 4}.get(following, (frame[place + 1] + 1) * 8)
         following, place = frame[place], place + length
+    if following == 6:
+        _tcp(frame, place, end)
     if following != 17:
         raise _Ends(cut if following in (0, 43, 44, 51, 60, 135, 139, 140) else "not_udp")
     return place, end
 
 
 def _parse(link: LinkType, frame: bytes, cut: str) -> tuple[int, ...]:
-    network = _network(link, frame)
+    network = _network(link, frame, cut)
     transport, end = (_transport4 if frame[network] >> 4 == 4 else _transport6)(frame, network, cut)
     if len(frame) < transport + 8:
         raise _Ends(cut)
@@ -149,7 +214,7 @@ def _rtp(payload: bytes) -> tuple[int, ...]:
 
 def check(frames: Frames) -> None:
     """The columns of a batch equal what the plain parser finds in its frames, one by one."""
-    dissector = Dissector(SIP_PORTS, seed=3)
+    dissector = Dissector(SIP_PORTS, seed=3, tunnels=TunnelSettings(frozenset()))
     result = dissector.feed(frames)
     counters = dissector.counters
     assert counters["frames"] + counters["reassembled"] == sum(counters[name] for name in OUTCOMES), counters

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import json
 import os
 import select
 import struct
@@ -451,6 +452,21 @@ def test_long_media_takes_the_ring_with_the_long_frames(pair: Pair) -> None:
         long, _ = dissect(collect(signalling_ring, 2))
     assert [packet[6] for packet in short] == [bytes([n]) * sizes[n] for n in (0, 1)]
     assert [packet[6] for packet in long] == [bytes([n]) * sizes[n] for n in (2, 3)]
+
+
+@live
+@pytest.mark.parametrize("promiscuous", [False, True])
+def test_what_is_addressed_to_others_is_asked_for(pair: Pair, promiscuous: bool) -> None:
+    """As long as the ring is open."""
+
+    def asked() -> int:
+        command = ["ip", "-n", pair.here.name, "-json", "-details", "link", "show", "tap0"]
+        (interface,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        return int(interface["promiscuity"])
+
+    with open_ring(pair.here, "tap0", promiscuous=promiscuous):
+        assert asked() == promiscuous
+    assert asked() == 0
 
 
 def arrived(ring: Ring, count: int) -> None:

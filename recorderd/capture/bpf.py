@@ -2,9 +2,13 @@
 
 Together they let through what the dissector can use and nothing twice: whatever a ring is not there for costs
 no copy. *Media* is every UDP datagram whose payload begins like RTP or RTCP (version 2). *Signalling* is
-every other datagram of a SIP port, and all that has to be looked at more closely than a filter can:
+every other datagram and every TCP segment of a port of signalling, and all that needs a closer look:
 fragments, of which only the first has ports, and IPv6 packets with extension headers. Its frames have room
 for anything, so it also takes the media that is too long for the frames of the other.
+
+What is in a tunnel is nothing that a filter can tell. Where tunnels are to be opened, all that carries one
+comes in by its length: what fits the short frames as media, the rest as signalling, and no part of it is
+anybody's share.
 
 A load beyond the end of the packet ends a program with 0, "drop" (the kernel's
 Documentation/networking/filter.rst).
@@ -15,10 +19,13 @@ from typing import NamedTuple
 
 from recorderd.wire.flow_hash import LAST_FACTOR, LAST_SHIFT, MAPPED, MIX_FACTOR, MIX_SHIFT, PORT_FACTOR
 from recorderd.wire.frames import LinkType
-from recorderd.wire.link import IPV4, IPV6, VLAN_TAGS
+from recorderd.wire.kinds import IPV4, IPV6, VLAN_TAGS
+from recorderd.wire.tunnel_settings import TunnelSettings
 
 SNAPLEN = 0x40000
-UDP = 17
+MAX_TAGS = 4
+NO_TUNNELS = TunnelSettings(opened=frozenset())
+TCP, UDP = 6, 17
 EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop, routing, fragment, destination options
 
 # Instructions by their assembler names: A is the accumulator, X the index register.
@@ -91,24 +98,32 @@ class _Assembler:
 
 
 def media_filter(
-    link: LinkType = LinkType.ETHERNET, longest: int | None = None, share: Share | None = None
+    link: LinkType = LinkType.ETHERNET,
+    longest: int | None = None,
+    share: Share | None = None,
+    tunnels: TunnelSettings = NO_TUNNELS,
 ) -> tuple[Instruction, ...]:
     """Unfragmented UDP whose payload begins with version 2, on IPv4 or on IPv6 without extension headers.
 
-    None that is longer than ``longest`` bytes, link header included; of a ``share``, its flows alone.
+    And what carries ``tunnels``. None that is longer than ``longest`` bytes, link header included; of a
+    ``share``, its flows alone, and all tunnels.
     """
     program = _Assembler()
-    _find_ip(program, link)
+    _find_ip(program, link, tunnels)
     program.label("ipv4")
     program.do(LOAD_HALF_X, 6)
     program.when(JUMP_ANY_BIT, 0x3FFF, "drop")
-    _to_udp4(program, share)
+    _to_udp4(program, share, tunnels)
     program.go("udp")
     program.label("ipv6")
     program.do(LOAD_BYTE_X, 6)
+    _is_tunnel(program, tunnels.protocols)
     program.unless(JUMP_EQUAL, UDP, "drop")
     _to_udp6(program, share)
     program.label("udp")
+    if tunnels.udp_ports:
+        program.do(LOAD_HALF_X, 2)
+        _is_tunnel(program, tunnels.udp_ports)
     _payload_is_version2(program)
     program.unless(JUMP_EQUAL, 0x80, "drop")
     if longest is not None:
@@ -116,6 +131,11 @@ def media_filter(
         program.when(JUMP_GREATER, longest, "drop")
     if share is not None:
         _is_of_share(program, share)
+    program.go("accept")
+    program.label("tunnel")
+    if longest is not None:
+        program.do(LOAD_LENGTH)
+        program.when(JUMP_GREATER, longest, "drop")
     program.go("accept")
     return _ends(program)
 
@@ -125,28 +145,45 @@ def signalling_filter(
     link: LinkType = LinkType.ETHERNET,
     longest: int | None = None,
     share: Share | None = None,
+    tunnels: TunnelSettings = NO_TUNNELS,
 ) -> tuple[Instruction, ...]:
-    """UDP of one of the ports whose payload does not begin with version 2; fragments; IPv6 extensions.
+    """UDP of one of the ports whose payload does not begin with version 2; TCP of one of the ports;
+    fragments; IPv6 extensions.
 
-    And media that is too long for :func:`media_filter`, by the same ``longest`` and ``share``.
+    And media and tunnels that are too long for :func:`media_filter`, by the same ``longest``, ``share`` and
+    ``tunnels``.
     """
     ports = sorted(set(sip_ports))
     program = _Assembler()
-    _find_ip(program, link)
+    _find_ip(program, link, tunnels)
     program.label("ipv4")
     program.do(LOAD_HALF_X, 6)
     program.when(JUMP_ANY_BIT, 0x3FFF, "accept")
-    _to_udp4(program, share)
+    program.do(LOAD_BYTE_X, 9)
+    program.when(JUMP_EQUAL, TCP, "tcp4")
+    _to_udp4(program, share, tunnels)
     program.go("udp")
     program.label("ipv6")
     program.do(LOAD_BYTE_X, 6)
     for extension in EXTENSIONS:
         program.when(JUMP_EQUAL, extension, "accept")
+    program.when(JUMP_EQUAL, TCP, "tcp6")
+    _is_tunnel(program, tunnels.protocols)
     program.unless(JUMP_EQUAL, UDP, "drop")
     _to_udp6(program, share)
     program.label("udp")
+    if tunnels.udp_ports:
+        program.do(LOAD_HALF_X, 2)
+        _is_tunnel(program, tunnels.udp_ports)
     _payload_is_version2(program)
     program.when(JUMP_EQUAL, 0x80, "version 2")
+    program.go("ports")
+    program.label("tcp4")
+    _past_header4(program)
+    program.go("ports")
+    program.label("tcp6")
+    _to_udp6(program, None)
+    program.label("ports")
     for place in (0, 2):
         program.do(LOAD_HALF_X, place)
         for port in ports:
@@ -159,11 +196,23 @@ def signalling_filter(
         if share is not None:
             _is_of_share(program, share)
         program.go("accept")
+    else:
+        program.go("drop")
+    program.label("tunnel")
+    if longest is not None:
+        program.do(LOAD_LENGTH)
+        program.when(JUMP_GREATER, longest, "accept")
     return _ends(program)
 
 
-def _find_ip(program: _Assembler, link: LinkType) -> None:
-    """X becomes the place of the IP header; goes on at 'ipv4' or 'ipv6'."""
+def _is_tunnel(program: _Assembler, numbers: Iterable[int]) -> None:
+    """Go on at 'tunnel' if A is one of the numbers."""
+    for number in sorted(numbers):
+        program.when(JUMP_EQUAL, number, "tunnel")
+
+
+def _find_ip(program: _Assembler, link: LinkType, tunnels: TunnelSettings) -> None:
+    """X becomes the place of the IP header; goes on at 'ipv4', 'ipv6' or 'tunnel'."""
     if link != LinkType.ETHERNET:
         program.do(SET_X, 0)
         program.do(LOAD_BYTE, 0)
@@ -171,26 +220,33 @@ def _find_ip(program: _Assembler, link: LinkType) -> None:
         program.when(JUMP_EQUAL, 0x60, "ipv6")
         program.unless(JUMP_EQUAL, 0x40, "drop")
         return
-    for tags in range(3):
+    for tags in range(MAX_TAGS + 1):
         program.label(f"after {tags} tags")
         program.do(SET_X, 14 + 4 * tags)
         program.do(LOAD_HALF, 12 + 4 * tags)
         program.when(JUMP_EQUAL, IPV4, "ipv4")
         program.when(JUMP_EQUAL, IPV6, "ipv6")
-        if tags < 2:
+        if tags < MAX_TAGS:
             for tag in VLAN_TAGS:
                 program.when(JUMP_EQUAL, tag, f"after {tags + 1} tags")
+        _is_tunnel(program, tunnels.ethertypes)
         program.go("drop")
 
 
-def _to_udp4(program: _Assembler, share: Share | None) -> None:
+def _to_udp4(program: _Assembler, share: Share | None, tunnels: TunnelSettings) -> None:
     """X goes from the IPv4 header to the UDP header, past the options; of a share, the addresses are kept."""
     program.do(LOAD_BYTE_X, 9)
+    _is_tunnel(program, tunnels.protocols)
     program.unless(JUMP_EQUAL, UDP, "drop")
     if share is not None:
         for place, address in ((12, SOURCE), (16, DESTINATION)):
             program.do(LOAD_WORD_X, place)
             program.do(STORE, address)
+    _past_header4(program)
+
+
+def _past_header4(program: _Assembler) -> None:
+    """X goes from the IPv4 header to what follows it."""
     program.do(LOAD_BYTE_X, 0)
     program.do(AND, 15)
     program.do(SHIFT_LEFT, 2)

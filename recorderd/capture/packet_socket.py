@@ -14,7 +14,8 @@ from recorderd.wire.frames import LinkType
 
 # linux/if_packet.h, linux/sockios.h, linux/if_arp.h, linux/if.h, asm/socket.h, linux/if_ether.h
 SOL_PACKET = 263
-PACKET_IGNORE_OUTGOING = 23
+PACKET_ADD_MEMBERSHIP, PACKET_IGNORE_OUTGOING = 1, 23
+PACKET_MR_PROMISC = 1
 SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
 SIOCGIFNAME, SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX = 0x8910, 0x8913, 0x8927, 0x8933
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
@@ -41,8 +42,17 @@ class PacketSocket:
     none: there the kernel is asked for packets without one, and the link type is RAW.
     """
 
-    def __init__(self, interface: str, program: Callable[[LinkType], Sequence[Instruction]]) -> None:
+    def __init__(
+        self,
+        interface: str,
+        program: Callable[[LinkType], Sequence[Instruction]],
+        *,
+        promiscuous: bool = False,
+    ) -> None:
         """Open the socket and attach the filter that ``program`` makes for the link type.
+
+        ``promiscuous``: the interface also takes in what is not addressed to it, for as long as the socket is
+        open.
 
         Raises:
             CaptureError: no such interface, or no privilege.
@@ -58,6 +68,9 @@ class PacketSocket:
                 self._socket = _open(interface, socket.SOCK_DGRAM)
                 self.link = LinkType.RAW
             _attach(self._socket, program(self.link))
+            if promiscuous:
+                request = struct.pack("iHH8x", self._index, PACKET_MR_PROMISC, 0)
+                self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
             if hardware == ARPHRD_LOOPBACK:
                 # lo shows each packet twice, as it goes out and as it comes in.
                 self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)

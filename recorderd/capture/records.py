@@ -29,6 +29,8 @@ SHORT: Final = 512
 """Bytes of a frame that are enough for any usual voice packet."""
 MANY, FEW = 1000, 10
 """Long frames go apart where there are so many of all, and one in so many is long at most."""
+USUAL, SAMPLED = 4000, 16
+"""Of so many records one in so many is looked at for what length is usual."""
 
 LOOK = 512  # records looked at first
 WORTH = 8  # a run shorter than this is no faster than the loop
@@ -76,7 +78,7 @@ def find_records(shape: Shape, window: Window) -> Found:
     starts: list[NDArray[np.int64]] = []
     room, patience, reason = MAX_BATCH, 1, ""
     while room > 0:
-        places, at, reason = _plain(shape, window.raw, at, end, min(room, patience))
+        places, at, reason = _plain(shape, window.raw, at, end, min(room, PLAIN), patience)
         starts.append(np.array(places, np.int64))
         room -= len(places)
         if reason or room == 0:
@@ -84,17 +86,22 @@ def find_records(shape: Shape, window: Window) -> Found:
         # The last record leads to this place, and tells what size to look for.
         size = at - places[-1]
         run = _run_length(shape, window.data, at, min((end - at) // size, room), size)
-        starts.append(at + size * np.arange(run, dtype=np.int64))
+        starts.append(np.arange(at, at + run * size, size, dtype=np.int64))
         at += run * size
         room -= run
         patience = 1 if run >= WORTH else min(patience * 4, PLAIN)
-    found = np.concatenate(starts)
-    length = np.diff(found, append=at) - shape.extra
-    return Found(found, length, at, stopped=reason == "kind", absurd=reason == "length")
+    edges = np.concatenate([*starts, np.array([at])])
+    length = edges[1:] - edges[:-1]
+    length -= shape.extra
+    return Found(edges[:-1], length, at, stopped=reason == "kind", absurd=reason == "length")
 
 
-def _plain(shape: Shape, raw: bytearray, at: int, end: int, count: int) -> tuple[list[int], int, str]:
-    """Up to ``count`` records one by one; also where the last one ends, and why there are no more."""
+def _plain(
+    shape: Shape, raw: memoryview, at: int, end: int, most: int, patience: int
+) -> tuple[list[int], int, str]:
+    """Up to ``most`` records one by one, and after ``patience`` of them until two are of one size; also where
+    the last one ends, and why there can be no more.
+    """
     unpack, last = shape.fields.unpack_from, end - shape.fields.size
     kinds, smallest, largest, extra, align = (
         shape.kinds,
@@ -104,8 +111,8 @@ def _plain(shape: Shape, raw: bytearray, at: int, end: int, count: int) -> tuple
         shape.align,
     )
     places: list[int] = []
-    reason = ""
-    for _ in range(count):
+    reason, before = "", -1
+    for number in range(most):
         if at > last:
             reason = "end"
             break
@@ -118,6 +125,9 @@ def _plain(shape: Shape, raw: bytearray, at: int, end: int, count: int) -> tuple
             break
         places.append(at)
         at += length + extra
+        if length == before and number >= patience:
+            break
+        before = length
     if at > end:  # the last one is not all there
         at, reason = places.pop(), "end"
     return places, at, reason
@@ -125,18 +135,19 @@ def _plain(shape: Shape, raw: bytearray, at: int, end: int, count: int) -> tuple
 
 def _run_length(shape: Shape, data: NDArray[np.uint8], at: int, whole: int, size: int) -> int:
     """How many of ``whole`` records from here on have the size (and kind) of the one before."""
-    look = LOOK
-    while True:
-        count = min(look, whole)
+    known, look = 0, LOOK
+    while known < whole:
+        count = min(look, whole - known)
         same = _strided(data, at + shape.length_at, shape.length_type, size, count) == size - shape.extra
         if shape.kinds:
             kind = _strided(data, at - size, shape.length_type, size, count + 1)
             same &= kind[1:] == kind[0]
         if not same.all():
-            return int(np.argmin(same))
-        if count == whole:
-            return count
-        look *= 8
+            return known + int(np.argmin(same))
+        known += count
+        at += count * size
+        look *= 4
+    return known
 
 
 def _strided(data: NDArray[np.uint8], at: int, dtype: str, stride: int, count: int) -> NDArray[np.uint32]:
@@ -145,10 +156,20 @@ def _strided(data: NDArray[np.uint8], at: int, dtype: str, stride: int, count: i
 
 
 def heads(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
-    """The ``length`` bytes at each place: uint8 (len(at), length), a copy."""
-    # One item of so many bytes at every place: NumPy copies items whole.
-    every = np.ndarray((len(data) - length + 1,), f"V{length}", data, 0, (1,))
-    return every[at].view(np.uint8).reshape(len(at), length)
+    """The ``length`` bytes at each place, ascending: uint8 (len(at), length), a copy."""
+    return np.ascontiguousarray(_items(data, at, length)).view(np.uint8).reshape(len(at), length)
+
+
+def _items(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.void]:
+    """The same as items, which NumPy copies whole; no copy where the places are as far from each other
+    throughout.
+    """
+    if len(at) > 1:
+        stride = int(at[1] - at[0])
+        if at[-1] - at[0] == stride * (len(at) - 1) and (at[1:] - at[:-1] == stride).all():
+            return np.ndarray((len(at),), f"V{length}", data, int(at[0]), (stride,))
+    every: NDArray[np.void] = np.ndarray((len(data) - length + 1,), f"V{length}", data, 0, (1,))
+    return every[at]
 
 
 def as_frames(
@@ -162,9 +183,11 @@ def as_frames(
     """Frames that begin at ``at`` in the file, in batches; none is shorter on the wire than was captured."""
     for part in _batches(captured):
         caplen = captured[part.rows].astype(np.int32)
-        on_wire = np.minimum(wirelen[part.rows], np.uint32(0x7FFFFFFF)).astype(np.int32)
-        rows = heads(data, at[part.rows], max(int(caplen.max()), 1))
-        on_wire = np.maximum(on_wire, caplen)
+        on_wire = caplen
+        if not np.array_equal(wirelen[part.rows], caplen):
+            on_wire = np.minimum(wirelen[part.rows], np.uint32(0x7FFFFFFF)).astype(np.int32)
+            on_wire = np.maximum(on_wire, caplen)
+        rows = _items(data, at[part.rows], max(int(caplen.max()), 1))[:, np.newaxis].view(np.uint8)
         yield Frames(link, time_ns[part.rows], rows, caplen, on_wire, part.unfinished)
 
 
@@ -179,11 +202,22 @@ def _batches(lengths: NDArray[np.int64]) -> Iterator[_Batch]:
     A matrix is as wide as its longest row: a SIP message among a thousand voice packets would make seven
     times their bytes of it.
     """
-    long = np.flatnonzero(lengths > SHORT)
-    if len(lengths) >= MANY and 0 < len(long) * FEW < len(lengths):
-        for part in bounded_slices(lengths[long], MAX_MATRIX):
-            yield _Batch(long[part], unfinished=True)
-        yield _Batch(np.flatnonzero(lengths <= SHORT))
-        return
+    if len(lengths) >= MANY and lengths.max() > lengths.min():
+        for short in _short(lengths):
+            long = np.flatnonzero(lengths > short)
+            if 0 < len(long) * FEW < len(lengths):
+                for part in bounded_slices(lengths[long], MAX_MATRIX):
+                    yield _Batch(long[part], unfinished=True)
+                yield _Batch(np.flatnonzero(lengths <= short))
+                return
     for part in bounded_slices(lengths, MAX_MATRIX):
         yield _Batch(part)
+
+
+def _short(lengths: NDArray[np.int64]) -> Iterator[int]:
+    """Lengths to part the records at, the best first."""
+    if len(lengths) >= USUAL:
+        # With nothing longer than most are, all that is left is media as a rule, and is used where it is.
+        sample = np.sort(lengths[::SAMPLED])
+        yield int(sample[len(sample) // 2])
+    yield SHORT

@@ -13,11 +13,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from recorderd.capture.bpf import Share, media_filter, signalling_filter
+from recorderd.capture.bpf import NO_TUNNELS, Share, media_filter, signalling_filter
 from recorderd.capture.packet_socket import Condition, PacketSocket
 from recorderd.errors import CaptureError
 from recorderd.wire.columns import column
 from recorderd.wire.frames import Frames
+from recorderd.wire.tunnel_settings import TunnelSettings
 
 PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION = 5, 6, 10
 TPACKET_V2 = 1
@@ -87,6 +88,8 @@ class Ring:
         ring_mb: float = 32,
         media_bytes: int | None = None,
         share: Share | None = None,
+        tunnels: TunnelSettings = NO_TUNNELS,
+        promiscuous: bool = False,
     ) -> None:
         """Open the ring and let packets arrive.
 
@@ -100,6 +103,9 @@ class Ring:
                 the signalling. None: all media comes into its ring.
             share: the part of the media that comes, where others take the rest; signalling comes to all. A
                 packet then has the same time in all their rings.
+            tunnels: what carries these comes, too, to all, whatever is in it: short as media, long as
+                signalling.
+            promiscuous: what is not addressed to the interface comes, too.
 
         Raises:
             CaptureError: no such interface, no privilege, or no memory.
@@ -108,10 +114,11 @@ class Ring:
         self._socket = PacketSocket(
             interface,
             lambda link: (
-                media_filter(link, media_bytes, share)
+                media_filter(link, media_bytes, share, tunnels)
                 if kind == "media"
-                else signalling_filter(ports, link, media_bytes, share)
+                else signalling_filter(ports, link, media_bytes, share, tunnels)
             ),
+            promiscuous=promiscuous,
         )
         self.interface, self.link = interface, self._socket.link
         try:

@@ -1,6 +1,6 @@
-"""Frames to RTP columns and SIP datagrams: the one way in for every packet, live or from a file.
+"""Frames to RTP columns and SIP messages: the one way in for every packet, live or from a file.
 
-Python touches batches here, NumPy touches packets; only SIP datagrams and fragments are handled one by one.
+Python touches batches here, NumPy touches packets; only signalling and fragments are handled one by one.
 Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
 """
 
@@ -12,20 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.wire.columns import blocks, bounded_slices, column
-from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.conversations import Conversations, Heard
 from recorderd.wire.fragments import Reassembler
 from recorderd.wire.frames import Frames, LinkType
-from recorderd.wire.ip import Datagrams, RowFragment, count_cut, find_datagrams
-from recorderd.wire.link import find_packets
+from recorderd.wire.hep import hep_signalling
+from recorderd.wire.ip import TCP, UDP, Datagrams, RowFragment
+from recorderd.wire.link import count_cut
 from recorderd.wire.media_packets import MediaPackets, in_order, joined, read_endpoints
 from recorderd.wire.plain import find_plain
 from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
+from recorderd.wire.segments import find_segments
+from recorderd.wire.signalling import Signalling
 from recorderd.wire.stream_key import StreamKey
+from recorderd.wire.tunnel_settings import TunnelSettings
+from recorderd.wire.tunnels import Tunnels
 
 OUTCOMES = (
     "media",
     "signalling",
     "keepalive",
+    "tcp",
+    "hep",
     "rtcp",
     "rtp_invalid",
     "other",
@@ -36,27 +43,19 @@ OUTCOMES = (
     "doubles",
     "fragments",
 )
-"""frames + reassembled = the sum of these."""
+"""frames + reassembled = the sum of these. 'tcp' are segments of the ports of signalling, whatever they hold;
+the messages in them are 'tcp_messages'. 'hep' are packets of HEP over UDP.
+"""
 
 UDP_HEADER = 8
 MAX_FRAGMENTED_MEDIA = 9216
 """Bytes of a reassembled packet that may be media: no voice packet is longer, and its batch gets as wide."""
+MAX_NESTED = 4
+"""How often what was reassembled may be, or may carry, a fragment."""
 MAX_MATRIX = 16 << 20
 """Bytes of reassembled packets dissected at once, counted as a matrix as wide as the longest."""
 
 STUN_COOKIE = b"\x21\x12\xa4\x42"
-
-
-@dataclass(frozen=True, slots=True)
-class Signalling:
-    """One datagram to or from a SIP port. ``truncated``: the capture kept only this beginning of it."""
-
-    time_ns: int
-    source: Endpoint
-    destination: Endpoint
-    payload: bytes
-    transport: str = "udp"
-    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +79,33 @@ class Dissector:
     """Takes batches of frames apart. Pure, but keeps fragments from one batch to the next.
 
     ``seed`` makes the stream keys: the same seed gives the same keys. ``counters`` counts frames by what
-    became of them (:data:`OUTCOMES`), besides 'frames', 'reassembled', 'rtp_padding_zero' and what the
-    reassembler counts.
+    became of them (:data:`OUTCOMES`), besides 'frames', 'reassembled', 'tunnelled', 'rtp_padding_zero' and
+    what the reassembler counts.
     """
 
-    def __init__(self, sip_ports: frozenset[int], seed: int = 0) -> None:
+    def __init__(
+        self,
+        sip_ports: frozenset[int],
+        seed: int = 0,
+        tunnels: TunnelSettings | None = None,
+        *,
+        ws_ports: frozenset[int] = frozenset(),
+        hep_ports: frozenset[int] = frozenset(),
+        hep_password: str | None = None,
+    ) -> None:
+        """``sip_ports`` are of UDP and TCP, ``ws_ports`` of TCP alone; packets of the ``hep_ports`` without
+        the password are refused, if there is one.
+        """
         self.counters: Counter[str] = Counter()
-        self._is_sip_port = np.isin(np.arange(0x10000), list(sip_ports))
+        hep_ports -= sip_ports
+        every = np.arange(0x10000)
+        self._is_sip_port = np.isin(every, list(sip_ports))
+        self._is_hep_port = np.isin(every, list(hep_ports))
+        self._is_tcp_port = np.isin(every, list(sip_ports | ws_ports | hep_ports))
+        self._hep_password = hep_password
+        self._conversations = Conversations(self.counters, ws_ports=ws_ports, hep_ports=hep_ports)
         self._keys = StreamKey(seed)
+        self._tunnels = Tunnels(TunnelSettings() if tunnels is None else tunnels)
         self._reassembler = Reassembler(self.counters)
 
     def feed(self, frames: Frames) -> Dissected:
@@ -98,11 +116,17 @@ class Dissector:
         self.counters["frames"] += len(frames)
         found = find_plain(frames, self._keys)
         part = self._dissect(frames) if found is None else self._beside(frames, *found)
+        given_up: list[Heard] = []
         if len(frames):
             self._reassembler.expire(int(frames.time_ns[-1]))
+            given_up = self._conversations.expire(int(frames.time_ns[-1]))
         if part.fragments:
             part = self._with_reassembled(frames, part)
-        return Dissected(part.media, [item for _, item in part.signalling])
+        return Dissected(part.media, [item for _, item in part.signalling] + self._heard(given_up))
+
+    def finish(self) -> list[Signalling]:
+        """Nothing more will come: the signalling that was still waited for, as far as it came."""
+        return self._heard(self._conversations.finish())
 
     def _beside(self, frames: Frames, plain: NDArray[np.bool_], media: MediaPackets) -> _Part:
         """The usual packets, and whatever else the frames hold."""
@@ -117,23 +141,30 @@ class Dissector:
         return _Part(
             joined(media, replace(part.media, row=row[part.media.row], data=frames.data)),
             [(int(row[n]), item) for n, item in part.signalling],
-            [RowFragment(int(row[item.row]), item.fragment) for item in part.fragments],
+            [replace(item, row=int(row[item.row])) for item in part.fragments],
         )
 
     def _with_reassembled(self, frames: Frames, part: _Part) -> _Part:
         """The part and what its fragments completed, in the place of the fragment that came last."""
-        rows, whole = self._reassemble(part.fragments)
         media, places, signalling = [part.media], [part.media.row], part.signalling
-        for group in bounded_slices(np.array([len(packet) for packet in whole], np.int32), MAX_MATRIX):
-            row = np.array(rows[group], np.intp)
-            later = self._dissect(_as_frames(whole[group], frames.time_ns[row]))
-            self.counters["malformed"] += len(later.fragments)  # a fragment within a fragment
-            signalling += [(int(row[n]), item) for n, item in later.signalling]
-            short = later.media.payload_at + later.media.payload_len <= MAX_FRAGMENTED_MEDIA
-            self.counters.update({"media": -int((~short).sum()), "other": int((~short).sum())})
-            if short.any():
-                media.append(later.media.where(short))
-                places.append(row[media[-1].row])
+        fragments = part.fragments
+        for _ in range(MAX_NESTED):
+            rows, whole = self._reassemble(fragments)
+            fragments = []
+            for group in bounded_slices(np.array([len(packet) for packet in whole], np.int32), MAX_MATRIX):
+                row = np.array(rows[group], np.intp)
+                later = self._dissect(_as_frames(whole[group], frames.time_ns[row]))
+                # A tunnel's packet in fragments may carry one of another's; else a fragment in one is wrong.
+                inner = [replace(item, row=int(row[item.row])) for item in later.fragments if item.at]
+                self.counters["malformed"] += len(later.fragments) - len(inner)
+                fragments += inner
+                signalling += [(int(row[n]), item) for n, item in later.signalling]
+                short = later.media.payload_at + later.media.payload_len <= MAX_FRAGMENTED_MEDIA
+                self.counters.update({"media": -int((~short).sum()), "other": int((~short).sum())})
+                if short.any():
+                    media.append(later.media.where(short))
+                    places.append(row[media[-1].row])
+        self.counters["malformed"] += len(fragments)
         signalling.sort(key=lambda entry: entry[0])
         return _Part(in_order(media, places) if len(media) > 1 else part.media, signalling, [])
 
@@ -148,8 +179,9 @@ class Dissector:
         return rows, whole
 
     def _dissect(self, frames: Frames) -> _Part:
-        packets = find_packets(frames, self.counters)
-        datagrams, fragments = find_datagrams(frames, packets, self._keys, self.counters)
+        frames, datagrams, fragments = self._tunnels.find(frames, self._keys, self.counters)
+        segments = datagrams.where(datagrams.protocol == TCP)
+        datagrams = datagrams.where(datagrams.protocol == UDP)
         datagrams, header = self._whole_udp_headers(frames, datagrams)
         start = datagrams.transport_at + UDP_HEADER
         end = datagrams.transport_at + column(header, 4, ">u2").astype(np.int32)
@@ -170,6 +202,8 @@ class Dissector:
         media, other = self._media(frames, payloads.where(captured))
         cut = self._truncated(frames, payloads.where(~captured)) if not captured.all() else []
         signalling = self._signalling(frames, other) + cut
+        if len(segments.row):
+            signalling += self._tcp(frames, segments)
         signalling.sort(key=lambda entry: entry[0])
         return _Part(media, signalling, fragments)
 
@@ -199,8 +233,10 @@ class Dissector:
     def _signalling(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
         """SIP datagrams one by one; the others are counted."""
         sip = self._is_sip_port[payloads.ports >> 16] | self._is_sip_port[payloads.ports & 0xFFFF]
-        self.counters["other"] += int((~sip).sum())
-        found = []
+        hep = self._is_hep_port[payloads.ports >> 16] | self._is_hep_port[payloads.ports & 0xFFFF]
+        hep &= ~sip
+        self.counters["other"] += int((~sip & ~hep).sum())
+        found = self._hep(frames, payloads.where(hep)) if hep.any() else []
         for n in np.flatnonzero(sip):
             payload = frames.data[payloads.row[n], payloads.start[n] : payloads.end[n]].tobytes()
             if is_keepalive(payload):
@@ -210,6 +246,40 @@ class Dissector:
             else:
                 self.counters["signalling"] += 1
                 found.append(_signalling_row(frames, payloads, n, payload, truncated=False))
+        return found
+
+    def _hep(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
+        """What HEP packets tell of."""
+        found = []
+        for row, start, end in zip(payloads.row, payloads.start, payloads.end, strict=True):
+            self.counters["hep"] += 1
+            packet, time_ns = frames.data[row, start:end].tobytes(), int(frames.time_ns[row])
+            signal = hep_signalling(packet, time_ns, self.counters, self._hep_password)
+            if signal is not None:
+                found.append((int(row), signal))
+        return found
+
+    def _tcp(self, frames: Frames, segments: Datagrams) -> list[tuple[int, Signalling]]:
+        """The messages that TCP segments complete; what is not of the ports is counted."""
+        found = []
+        count = 0
+        for item in find_segments(frames, segments, self._is_tcp_port):
+            count += 1
+            heard = self._conversations.add(item.key, item.segment, item.endpoints)
+            found += [(item.row, signal) for signal in self._heard(heard)]
+        self.counters["tcp"] += count
+        self.counters["not_udp"] += len(segments.row) - count
+        return found
+
+    def _heard(self, heard: list[Heard]) -> list[Signalling]:
+        """The messages of streams; HEP is unwrapped."""
+        found = []
+        for time_ns, source, destination, (payload, truncated), transport in heard:
+            if transport == "hep":
+                signal = hep_signalling(payload, time_ns, self.counters, self._hep_password)
+                found += [signal] if signal is not None else []
+            else:
+                found.append(Signalling(time_ns, source, destination, payload, transport, truncated))
         return found
 
     def _truncated(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:

@@ -1,7 +1,8 @@
-"""From IP packets to UDP datagrams: IPv4 and IPv6 headers, extension headers, and what is a fragment."""
+"""From IP packets to what they carry: IPv4 and IPv6 headers, extension headers, and what is a fragment."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 from recorderd.wire.columns import blocks, column
 from recorderd.wire.fragments import Fragment
 from recorderd.wire.frames import Frames
-from recorderd.wire.link import Packets
+from recorderd.wire.link import Packets, count_cut
 from recorderd.wire.stream_key import StreamKey
 
-UDP = 17
+TCP, UDP = 6, 17
 FRAGMENT, AUTHENTICATION = 44, 51
 # Headers that may stand before UDP (RFC 8200 section 4.1, RFC 4302, 6275, 7401, 5533). All begin with the
 # number of the next header and a length in 8 bytes not counting the first 8, except AH (4 bytes, not counting
@@ -25,11 +26,11 @@ MORE_OR_OFFSET = 0x3FFF  # the More Fragments bit and the offset in bytes 6-7 of
 
 @dataclass(frozen=True, slots=True)
 class Datagrams:
-    """Unfragmented UDP datagrams within a matrix of frames: one array of length n a field.
+    """Unfragmented IP packets of some protocols within a matrix of frames: one array of length n a field.
 
-    ``end`` is where the IP packet ends by its own header, which may be past what was captured, and is before
-    the padding that Ethernet adds to short frames. ``addresses`` is the part of the stream key made of both
-    addresses.
+    ``transport_at`` is where the protocol's header starts. ``end`` is where the IP packet ends by its own
+    header, which may be past what was captured, and is before the padding that Ethernet adds to short frames.
+    ``addresses`` is the part of the stream key made of both addresses.
     """
 
     row: NDArray[np.intp]
@@ -37,6 +38,7 @@ class Datagrams:
     transport_at: NDArray[np.int32]
     end: NDArray[np.int32]
     addresses: NDArray[np.uint64]
+    protocol: NDArray[np.uint8]
 
     def where(self, mask: NDArray[np.bool_]) -> "Datagrams":
         """Those for which the mask is true."""
@@ -48,40 +50,51 @@ class Datagrams:
             self.transport_at[mask],
             self.end[mask],
             self.addresses[mask],
+            self.protocol[mask],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RowFragment:
-    """A fragment and the row that it came in."""
+    """A fragment, the row that it came in, and where its IP header starts there."""
 
     row: int
+    at: int
     fragment: Fragment
 
 
+Wanted = NDArray[np.bool_]
+"""Which protocols are wanted: 256 of them."""
+
+
+def protocols(*numbers: int) -> Wanted:
+    """Those protocols."""
+    return np.isin(np.arange(256), numbers)
+
+
 def find_datagrams(
-    frames: Frames, packets: Packets, keys: StreamKey, counters: Counter[str]
+    frames: Frames, packets: Packets, keys: StreamKey, counters: Counter[str], wanted: Wanted
 ) -> tuple[Datagrams, list[RowFragment]]:
-    """UDP datagrams, rows ascending, and fragments. Counts 'not_udp', 'malformed' and 'truncated'."""
+    """What is of a wanted protocol, rows ascending, and fragments of it.
+
+    Counts 'not_udp' (what is of no wanted protocol), 'malformed' and 'truncated'.
+    """
     is4 = packets.version == 4
     if is4.all():
-        return _from_ipv4(frames, packets.row, packets.at, keys, counters)
-    first, fragments = _from_ipv4(frames, packets.row[is4], packets.at[is4], keys, counters)
-    second, more = _from_ipv6(frames, packets.row[~is4], packets.at[~is4], keys, counters)
-    return _merged(first, second), sorted(fragments + more, key=lambda item: item.row)
+        return _from_ipv4(frames, packets.row, packets.at, keys, counters, wanted)
+    first, fragments = _from_ipv4(frames, packets.row[is4], packets.at[is4], keys, counters, wanted)
+    second, more = _from_ipv6(frames, packets.row[~is4], packets.at[~is4], keys, counters, wanted)
+    return merged([first, second]), sorted(fragments + more, key=lambda item: item.row)
 
 
-def _merged(first: Datagrams, second: Datagrams) -> Datagrams:
-    if len(first.row) == 0 or len(second.row) == 0:
-        return second if len(first.row) == 0 else first
-    order = np.argsort(np.concatenate([first.row, second.row]), kind="stable")
-    return Datagrams(
-        np.concatenate([first.row, second.row])[order],
-        np.concatenate([first.network_at, second.network_at])[order],
-        np.concatenate([first.transport_at, second.transport_at])[order],
-        np.concatenate([first.end, second.end])[order],
-        np.concatenate([first.addresses, second.addresses])[order],
-    )
+def merged(parts: Sequence[Datagrams]) -> Datagrams:
+    """Parts of one matrix, at least one of them, as one with its rows ascending."""
+    some = [part for part in parts if len(part.row)] or [parts[0]]
+    if len(some) == 1:
+        return some[0]
+    order = np.argsort(np.concatenate([part.row for part in some]), kind="stable")
+    names = [item.name for item in fields(Datagrams)]
+    return Datagrams(*(np.concatenate([getattr(part, name) for part in some])[order] for name in names))
 
 
 def _whole_headers(
@@ -95,32 +108,32 @@ def _whole_headers(
     return row[whole], at[whole]
 
 
-def count_cut(frames: Frames, row: NDArray[np.intp], counters: Counter[str]) -> None:
-    """Packets that end too early: by the capture's snap length, or because they are wrong."""
-    truncated = int((frames.wirelen[row] > frames.caplen[row]).sum())
-    counters["truncated"] += truncated
-    counters["malformed"] += len(row) - truncated
-
-
 def _from_ipv4(
-    frames: Frames, row: NDArray[np.intp], at: NDArray[np.int32], keys: StreamKey, counters: Counter[str]
+    frames: Frames,
+    row: NDArray[np.intp],
+    at: NDArray[np.int32],
+    keys: StreamKey,
+    counters: Counter[str],
+    wanted: Wanted,
 ) -> tuple[Datagrams, list[RowFragment]]:
     row, at = _whole_headers(frames, row, at, HEADER4, counters)
     header = blocks(frames.data, row, at, HEADER4)
     header_length = (header[:, 0] & 15).astype(np.int32) * 4
     total_length = column(header, 2, ">u2").astype(np.int32)
-    is_udp = header[:, 9] == UDP
+    protocol = header[:, 9]
+    is_wanted = wanted[protocol]
     sane = (header_length >= HEADER4) & (total_length >= header_length)
     whole = (column(header, 6, ">u2") & MORE_OR_OFFSET) == 0
-    wanted = is_udp & sane & whole
-    datagrams = Datagrams(row, at, at + header_length, at + total_length, keys.addresses4(header))
-    if wanted.all():
+    good = is_wanted & sane & whole
+    addresses = keys.addresses4(header)
+    datagrams = Datagrams(row, at, at + header_length, at + total_length, addresses, protocol)
+    if good.all():
         return datagrams, []
-    counters["not_udp"] += int((~is_udp).sum())
-    counters["malformed"] += int((is_udp & ~sane).sum())
-    pieces = np.flatnonzero(is_udp & sane & ~whole)
+    counters["not_udp"] += int((~is_wanted).sum())
+    counters["malformed"] += int((is_wanted & ~sane).sum())
+    pieces = np.flatnonzero(is_wanted & sane & ~whole)
     found = [_fragment4(frames, int(row[n]), int(at[n]), header[n].tobytes(), counters) for n in pieces]
-    return datagrams.where(wanted), [piece for piece in found if piece is not None]
+    return datagrams.where(good), [piece for piece in found if piece is not None]
 
 
 def _fragment4(
@@ -134,6 +147,7 @@ def _fragment4(
     place = int.from_bytes(header[6:8], "big")
     return RowFragment(
         row,
+        at,
         Fragment(
             key=header[9:10] + header[4:6] + header[12:20],
             # Options go: they would only have to be skipped again. The length is filled in when it is known.
@@ -147,30 +161,34 @@ def _fragment4(
 
 
 def _from_ipv6(
-    frames: Frames, row: NDArray[np.intp], at: NDArray[np.int32], keys: StreamKey, counters: Counter[str]
+    frames: Frames,
+    row: NDArray[np.intp],
+    at: NDArray[np.int32],
+    keys: StreamKey,
+    counters: Counter[str],
+    wanted: Wanted,
 ) -> tuple[Datagrams, list[RowFragment]]:
     row, at = _whole_headers(frames, row, at, HEADER6, counters)
     header = blocks(frames.data, row, at, HEADER6)
     following = header[:, 6].copy()
     end = at + HEADER6 + column(header, 4, ">u2").astype(np.int32)
-    datagrams = Datagrams(row, at, at + HEADER6, end, keys.addresses6(header))
-    if (following == UDP).all():
+    datagrams = Datagrams(row, at, at + HEADER6, end, keys.addresses6(header), following)
+    if wanted[following].all():
         return datagrams, []
     pieces = _skip_extensions(frames, datagrams, following)
     fragments = []
     for n in pieces:
-        piece = _fragment6(
-            frames, int(row[n]), header[n].tobytes(), int(datagrams.transport_at[n]), int(end[n]), counters
-        )
+        place = int(row[n]), int(at[n]), int(datagrams.transport_at[n]), int(end[n])
+        piece = _fragment6(frames, place, header[n].tobytes(), counters)
         if piece is not None:
             fragments.append(piece)
-    is_udp = following == UDP
+    is_wanted = wanted[following]
     # What stands at a header that we cannot step over was cut off or is nothing that a UDP packet has there.
     stuck = EXTENSIONS[following]
     stuck[pieces] = False
     count_cut(frames, row[stuck], counters)
-    counters["not_udp"] += int((~is_udp & ~stuck).sum()) - len(pieces)
-    return datagrams.where(is_udp), fragments
+    counters["not_udp"] += int((~is_wanted & ~stuck).sum()) - len(pieces)
+    return datagrams.where(is_wanted), fragments
 
 
 def _skip_extensions(frames: Frames, datagrams: Datagrams, following: NDArray[np.uint8]) -> list[int]:
@@ -202,22 +220,25 @@ def _skip_extensions(frames: Frames, datagrams: Datagrams, following: NDArray[np
 
 
 def _fragment6(
-    frames: Frames, row: int, header: bytes, fragment_at: int, end: int, counters: Counter[str]
+    frames: Frames, place: tuple[int, int, int, int], header: bytes, counters: Counter[str]
 ) -> RowFragment | None:
+    """``place``: the row, where its IP header is, where the fragment header is, where the packet ends."""
+    row, at, fragment_at, end = place
     if end > frames.caplen[row]:
         count_cut(frames, np.array([row]), counters)
         return None
     fragment_header = frames.data[row, fragment_at : fragment_at + 8].tobytes()
-    place = int.from_bytes(fragment_header[2:4], "big")
+    offset = int.from_bytes(fragment_header[2:4], "big")
     return RowFragment(
         row,
+        at,
         Fragment(
             key=header[8:40] + fragment_header[4:8],
             # What comes before the fragment header is for routers; after reassembly the packet does without
             # it.
             header=header[:4] + b"\0\0" + fragment_header[:1] + header[7:40],
-            offset=place & 0xFFF8,
-            more=bool(place & 1),
+            offset=offset & 0xFFF8,
+            more=bool(offset & 1),
             payload=frames.data[row, fragment_at + 8 : end].tobytes(),
             time_ns=int(frames.time_ns[row]),
         ),

@@ -51,13 +51,15 @@ def pair() -> Iterator[Pair]:
 class Workers:
     """`recorderd capture` with several workers on the interface of a namespace; a context manager."""
 
-    def __init__(self, folder: Path, namespace: Namespace, workers: int) -> None:
+    def __init__(self, folder: Path, namespace: Namespace, workers: int, **options: object) -> None:
+        """``options`` are further keys of the section ``capture``."""
         identity = folder / "listener"
         if not identity.exists():
             generate_identity(identity)
         self.spool, self.identity = Spool(folder / "spool"), identity
         self.config = folder / "config.yaml"
         capture = {"interfaces": ["tap0"], "workers": workers, "media_ring_mb": 8, "signalling_ring_mb": 16}
+        capture |= options
         document = {
             "site": {"name": "test"},
             "capture": capture,

@@ -1,6 +1,7 @@
 """What Wireshark makes of a capture file: the independent opinion that tests compare with."""
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +39,12 @@ def tshark(path: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S).stdout
 
 
-def tshark_fields(path: Path, display_filter: str, *fields: str) -> list[list[str]]:
+def tshark_fields(
+    path: Path, display_filter: str, *fields: str, options: Sequence[str] = ()
+) -> list[list[str]]:
     """The values of fields for each packet that passes a display filter."""
     chosen = [part for field in fields for part in ("-e", field)]
-    text = tshark(path, "-Y", display_filter, "-T", "fields", *chosen)
+    text = tshark(path, "-Y", display_filter, "-T", "fields", *options, *chosen)
     return [line.split("\t") for line in text.splitlines()]
 
 

@@ -1,0 +1,29 @@
+"""One message of the signalling, however it came: by UDP, in a stream, or passed on in HEP."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from recorderd.wire.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Signalling:
+    """One message to or from a SIP port. ``truncated``: the capture kept only this beginning of it.
+
+    ``time_ns`` is when it was whole, by the capture clock. ``transport`` is how it was seen: 'udp', 'tcp',
+    'ws', or 'hep'.
+    """
+
+    time_ns: int
+    source: Endpoint
+    destination: Endpoint
+    payload: bytes
+    transport: str = "udp"
+    truncated: bool = False
+
+
+class Framed(NamedTuple):
+    """One message cut out of a stream of bytes; ``truncated``: its end is missing."""
+
+    payload: bytes
+    truncated: bool = False
