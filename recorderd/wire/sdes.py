@@ -29,7 +29,9 @@ SUITES: Final = {
 }
 #: As some stacks wrote the suites of RFC 6188 before it was one (its drafts; libre still reads them).
 _OLD_NAMES: Final = {
-    f"AES_CM_{bits}_HMAC_SHA1_{tag}": f"AES_{bits}_CM_HMAC_SHA1_{tag}" for bits in (192, 256) for tag in (80, 32)
+    f"AES_CM_{bits}_HMAC_SHA1_{tag}": f"AES_{bits}_CM_HMAC_SHA1_{tag}"
+    for bits in (192, 256)
+    for tag in (80, 32)
 }
 _SUITE = re.compile(r"[A-Za-z0-9_]{1,40}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{1,128}={0,2}")
@@ -87,12 +89,12 @@ class Crypto(NamedTuple):
     refusal: str = ""
 
 
-def parse_crypto(content: str) -> Crypto | None:
-    """Read the value of an `a=crypto` attribute (RFC 4568 section 9.1); None where it names no suite."""
+def parse_crypto(content: str) -> Crypto:
+    """Read the value of an `a=crypto` attribute (RFC 4568 section 9.1), whatever it is."""
     tag_text, suite, params, *session = [*content[:_MAX_LINE].split(), "", "", ""]
     tag = ascii_int(tag_text, 999_999_999)
     if tag is None or not _SUITE.fullmatch(suite):
-        return None
+        return Crypto(tag or 0, "", refusal=NO_KEY)
     suite = _OLD_NAMES.get(suite.upper(), suite.upper())
     if suite not in SUITES:
         return Crypto(tag, suite, refusal=f"{suite} is not supported")

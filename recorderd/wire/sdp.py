@@ -13,6 +13,7 @@ from recorderd.errors import PeerError
 from recorderd.wire.ascii_int import ascii_int
 from recorderd.wire.endpoint import Endpoint, canonical_host
 from recorderd.wire.multipart import parts_of
+from recorderd.wire.sdes import MAX_CRYPTO, Crypto, parse_crypto, usable
 from recorderd.wire.sdp_formats import PayloadFormat, parse_rtpmap, payload_type, static_format
 from recorderd.wire.sip import BODY_CUT, SipMessage
 
@@ -26,7 +27,8 @@ _MAX_DEFECTS = 16
 
 DIRECTIONS: Final = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 _NOWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104
-_ATTRIBUTES = frozenset({"crypto", "fingerprint", "rtcp-mux", "ptime", "label"})
+_ATTRIBUTES = frozenset({"fingerprint", "zrtp-hash", "rtcp-mux", "ptime", "label"})
+_KEYING = (("fingerprint", "DTLS-SRTP"), ("zrtp-hash", "ZRTP"))
 _HOST = re.compile(r"[0-9A-Za-z.:_%-]{1,255}")
 _KIND = re.compile(r"[!-~]{1,32}")
 
@@ -49,7 +51,9 @@ class MediaDescription(NamedTuple):
         ptime: milliseconds of audio a packet, None when not stated.
         label: RFC 4574, empty when there is none.
         rtcp_mux: RFC 5761.
-        encrypted: SRTP is stated or offered (RTP/SAVP and kin, `a=crypto`, `a=fingerprint`).
+        encrypted: SRTP is stated or offered (RTP/SAVP and kin, `a=crypto`, `a=fingerprint`, `a=zrtp-hash`).
+        crypto: the keys of what this end sends (RFC 4568), in the order of preference.
+        keying: `DTLS-SRTP` (RFC 5763) or `ZRTP` (RFC 6189) where keys are agreed on elsewhere.
     """
 
     kind: str
@@ -62,6 +66,15 @@ class MediaDescription(NamedTuple):
     label: str = ""
     rtcp_mux: bool = False
     encrypted: bool = False
+    crypto: tuple[Crypto, ...] = ()
+    keying: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """Why SRTP that this end sends cannot be opened; empty where it can."""
+        if usable(self.crypto):
+            return ""
+        return self.crypto[0].refusal if self.crypto else self.keying or "no key in the signalling"
 
     @property
     def sends(self) -> bool:
@@ -95,7 +108,9 @@ def parse_sdp(body: bytes) -> SessionDescription:
         SdpError: neither a version line nor an m-line, or longer than `MAX_SDP` bytes.
     """
     # A message is repeated, goes over several hops, and 200 says again what 183 said.
-    return _usual(body) if len(body) <= _USUAL_SDP else _parse(body)
+    # Nor is one remembered that has keys: they are kept no longer than their call.
+    remembered = len(body) <= _USUAL_SDP and b"inline:" not in body.lower()
+    return _usual(body) if remembered else _parse(body)
 
 
 def _parse(body: bytes) -> SessionDescription:
@@ -113,7 +128,8 @@ def _parse(body: bytes) -> SessionDescription:
     found: list[MediaDescription] = []
     for section in sections[:MAX_MEDIA]:
         description, _, lines = section.partition("\n")
-        level = _usual_level(lines) if len(lines) <= _USUAL_LEVEL else _read(lines)
+        remembered = len(lines) <= _USUAL_LEVEL and "inline:" not in lines.lower()
+        level = _usual_level(lines) if remembered else _read(lines)
         defects += level.defects
         found.append(_media(description, level, session, defects))
     return SessionDescription(session.origin, tuple(found), tuple(dict.fromkeys(defects))[:_MAX_DEFECTS])
@@ -158,6 +174,7 @@ class _Level(NamedTuple):
     direction: str | None
     formats: tuple[tuple[str, str], ...]
     attributes: Mapping[str, str]
+    crypto: tuple[Crypto, ...]
     defects: tuple[str, ...]
 
 
@@ -165,6 +182,7 @@ def _read(lines: str) -> _Level:
     origin, connection, direction = "", None, None
     formats: list[tuple[str, str]] = []
     attributes: dict[str, str] = {}
+    crypto: list[Crypto] = []
     defects: list[str] = []
     for line in lines.split("\n"):
         kind, value = line[:2], line[2:].strip(" \t\r")
@@ -174,6 +192,8 @@ def _read(lines: str) -> _Level:
                 name, content = name.strip().lower(), content.strip()
                 if name in ("rtpmap", "fmtp"):
                     formats.append((name, content))
+                elif name == "crypto" and len(crypto) < MAX_CRYPTO:
+                    crypto.append(parse_crypto(content))
                 elif name in DIRECTIONS:
                     direction = name
                 elif name in _ATTRIBUTES:
@@ -186,7 +206,7 @@ def _read(lines: str) -> _Level:
             case _:
                 if kind[1:] != "=" and kind.strip():
                     defects.append("a line is no SDP")
-    return _Level(origin, connection, direction, tuple(formats), attributes, tuple(defects))
+    return _Level(origin, connection, direction, tuple(formats), attributes, tuple(crypto), tuple(defects))
 
 
 # Telephones of one make have all in common but addresses, ports and keys.
@@ -217,12 +237,7 @@ def _media(description: str, level: _Level, session: _Level, defects: list[str])
     if port and host is None:
         defects.append("media without an address")
     attributes = level.attributes
-    encrypted = (
-        "SAVP" in protocol
-        or "crypto" in attributes
-        or "fingerprint" in attributes
-        or "fingerprint" in session.attributes
-    )
+    keying = next((name for line, name in _KEYING if line in attributes or line in session.attributes), "")
     formats, wrong = _meanings(tuple(listed), level.formats)
     defects += wrong
     return MediaDescription(
@@ -235,7 +250,9 @@ def _media(description: str, level: _Level, session: _Level, defects: list[str])
         ptime=ascii_int(attributes.get("ptime", ""), 1000) or None,
         label=attributes.get("label", ""),
         rtcp_mux="rtcp-mux" in attributes,
-        encrypted=encrypted,
+        encrypted="SAVP" in protocol or bool(level.crypto) or bool(keying),
+        crypto=level.crypto,
+        keying=keying,
     )
 
 

@@ -2,6 +2,8 @@
 
 import socket
 import time
+from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from recorderd.capture.files import open_capture
@@ -10,13 +12,22 @@ from recorderd.capture.files import open_capture
 def play(capture: Path, wire: socket.socket) -> float:
     """Send every frame when its time has come; returns how late, in seconds, the latest one left."""
     latest = 0.0
-    for frames in open_capture(capture):
-        lengths = frames.caplen.tolist()
-        for row, (time_ns, length) in enumerate(zip(frames.time_ns.tolist(), lengths, strict=True)):
-            ahead = (time_ns - time.time_ns()) / 1e9
-            if ahead > 0:
-                time.sleep(ahead)
-            else:
-                latest = max(latest, -ahead)
-            wire.send(frames.data[row, :length].tobytes())
+    for time_ns, frame in _in_order(capture):
+        ahead = (time_ns - time.time_ns()) / 1e9
+        if ahead > 0:
+            time.sleep(ahead)
+        else:
+            latest = max(latest, -ahead)
+        wire.send(frame)
     return latest
+
+
+def _in_order(capture: Path) -> Iterator[tuple[int, bytes]]:
+    """The frames with their times; those of a batch that came apart are put in their places again."""
+    waiting: list[tuple[int, bytes]] = []
+    for frames in open_capture(capture):
+        columns = frames.time_ns.tolist(), frames.caplen.tolist(), frames.data
+        waiting += [(time_ns, row[:length].tobytes()) for time_ns, length, row in zip(*columns, strict=True)]
+        if not frames.unfinished:
+            yield from sorted(waiting, key=itemgetter(0))
+            waiting.clear()
