@@ -1,6 +1,6 @@
 """One message of the signalling, however it came: by UDP, in a stream, or passed on in HEP."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from recorderd.wire.endpoint import Endpoint
@@ -11,13 +11,13 @@ class Signalling:
     """One message to or from a SIP port. ``truncated``: the capture kept only this beginning of it.
 
     ``time_ns`` is when it was whole, by the capture clock. ``transport`` is how it was seen: 'udp', 'tcp',
-    'ws', or 'hep'.
+    'ws', or 'hep'. The payload, which may hold keys, is not shown.
     """
 
     time_ns: int
     source: Endpoint
     destination: Endpoint
-    payload: bytes
+    payload: bytes = field(repr=False)
     transport: str = "udp"
     truncated: bool = False
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,14 @@ Json = Any
 class Installation:
     """A configuration with keys and a spool in one folder, and the commands against it."""
 
-    def __init__(self, folder: Path, *, sip_ports: Sequence[int], remote: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sip_ports: Sequence[int],
+        remote: bool = False,
+        capture: Mapping[str, Json] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.sip_port = sip_ports[0]
         self.folder = folder
@@ -39,6 +46,7 @@ class Installation:
             "encryption": {"recipients": [f"{self.identity}.pub"]},
         }
         document["capture"] |= {"media_ring_mb": 8, "signalling_ring_mb": 4}
+        document["capture"] |= capture or {}
         if remote:
             (folder / "remote").mkdir(exist_ok=True)
             remotes = [{"name": "second", "type": "file", "path": str(folder / "remote")}]

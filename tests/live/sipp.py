@@ -48,15 +48,18 @@ def sipp_call(
     caller_plays: Path = SPOKEN,
     callee_plays: Path = SPOKEN,
     talk_s: float = SPOKEN_S + 0.4,
+    transport: str = "u1",
 ) -> Iterator[SippCall]:
     """A call to ``127.0.0.1:sip_port``, in progress inside the block and stopped with it; ``wait()`` for its
     end.
 
-    ``talk_s`` is the time from the ACK to the BYE. Files and logs go to ``folder``, named after ``name``.
+    ``talk_s`` is the time from the ACK to the BYE; ``transport`` as of SIPp's -t. Files and logs go to
+    ``folder``, named after ``name``.
     """
     own, media = free_ports(1)[0], free_ports(2, step=4)
     call_id = f"{name}-{own}@sipp"
     common = ["-i", HOST, "-mi", HOST, "-m", "1", "-nostdin", "-timeout", "120s", "-timeout_error"]
+    common += ["-t", transport, "-reconnect_close", "false"]
     answering = ["sipp", "-sf", _scenario(folder, f"{name}-uas", "uas", callee_plays), "-p", str(sip_port)]
     calling = ["sipp", f"{HOST}:{sip_port}", "-sf", _scenario(folder, f"{name}-uac", "uac", caller_plays)]
     calling += ["-p", str(own), "-s", callee, "-key", "caller", caller, "-cid_str", call_id]
@@ -64,7 +67,7 @@ def sipp_call(
     uas = Program([*answering, "-mp", str(media[1]), *common], folder / f"{name}-uas.log")
     uac = Program([*calling, *common], folder / f"{name}-uac.log")
     with uas:
-        until(lambda: _listens(sip_port), f"SIPp on port {sip_port}: {uas.log()}", 10)
+        until(lambda: _listens(sip_port, transport), f"SIPp on port {sip_port}: {uas.log()}", 10)
         with uac:
             yield SippCall(call_id, caller, callee, media[0], media[1], uac, uas)
 
@@ -88,8 +91,9 @@ def free_ports(count: int, *, step: int = 2) -> list[int]:
     return ports
 
 
-def _listens(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _listens(port: int, transport: str = "u1") -> bool:
+    kind = socket.SOCK_STREAM if transport.startswith("t") else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as probe:
         try:
             probe.bind((HOST, port))
         except OSError:

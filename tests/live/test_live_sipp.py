@@ -62,6 +62,21 @@ def test_a_capture_file_played_in_a_call_is_recorded_live(installation: Installa
         assert np.array_equal(heard[starts : starts + len(said_samples), 0], said_samples)
 
 
+@pytest.mark.parametrize("transport", ["t1", "tn"])
+def test_signalling_over_tcp(installation: Installation, tmp_path: Path, transport: str) -> None:
+    with Daemon(installation) as daemon:
+        with sipp_call(tmp_path, sip_port=installation.sip_port, talk_s=2, transport=transport) as call:
+            call.wait(30)
+        row = installation.until_sealed(call.call_id)
+        counters = daemon.status()["counters"]
+        (told,) = installation.control("calls", spool=installation.spool)
+    assert (told["outcome"], told["recording"]) == ("complete", row["id"])
+    assert all(track["packets"] >= 60 for track in row["tracks"])
+    assert [track["label"] for track in row["tracks"]] == ["caller", "callee"]
+    assert counters["frames_tcp_messages"] >= 5
+    assert counters.get("sip_malformed", 0) == counters.get("frames_signalling", 0) == 0
+
+
 def test_every_call_is_accounted_for(installation: Installation, tmp_path: Path) -> None:
     """Two calls one after the other on one port; both recorded, apart, with their outcomes."""
     with Daemon(installation):
