@@ -50,9 +50,14 @@ class CallReport:
 class Agent:
     """One baresip process; a context manager that starts it, waits until it answers, and stops it."""
 
-    def __init__(self, user: str, sip_port: int, wav: Path, codec: Codec, folder: Path) -> None:
-        """``wav`` is played to the other end; it must have the rate and channels of :data:`AUDIO_OF`."""
-        self.user, self.sip_port, self.codec = user, sip_port, codec
+    def __init__(
+        self, user: str, sip_port: int, wav: Path, codec: Codec, folder: Path, *, encryption: str = ""
+    ) -> None:
+        """``wav`` is played to the other end; it must have the rate and channels of :data:`AUDIO_OF`.
+
+        ``encryption`` is baresip's word for that of the media (`srtp-mand`, `dtls_srtp`), empty for none.
+        """
+        self.user, self.sip_port, self.codec, self.encryption = user, sip_port, codec, encryption
         self.folder = folder
         self.control_port = free_port(socket.SOCK_STREAM)
         self.connection: ControlConnection | None = None
@@ -60,7 +65,8 @@ class Agent:
         folder.mkdir()
         (folder / "config").write_text(self._config(wav))
         (folder / "accounts").write_text(
-            f"<sip:{user}@{HOST}:{sip_port}>;regint=0;answermode=auto;audio_codecs={ACCOUNT_CODEC[codec]}\n"
+            f"<sip:{user}@{HOST}:{sip_port}>;regint=0;answermode=auto;audio_codecs={ACCOUNT_CODEC[codec]}"
+            f"{f';mediaenc={encryption}' if encryption else ''}\n"
         )
         (folder / "contacts").write_text("")
 
@@ -72,7 +78,9 @@ class Agent:
             "audio_player": f"aufile,{self.folder / 'heard.wav'}", "jitter_buffer_delay": "2-10",
             "rtp_timeout": "20", "opus_stereo": "no", "opus_sprop_stereo": "no",
         }  # fmt: skip
-        modules = ("g711.so", "opus.so", "aufile.so")
+        modules = ["g711.so", "opus.so", "aufile.so"]
+        if self.encryption:
+            modules.append("dtls_srtp.so" if self.encryption.startswith("dtls") else "srtp.so")
         lines = [f"{key}\t{value}" for key, value in settings.items()]
         lines += [f"module\t{name}" for name in modules]
         lines += ["module_tmp\taccount.so", "module_app\tmenu.so", "module_app\tctrl_tcp.so"]
@@ -155,19 +163,29 @@ def place_call(
     callee: str = "bob",
     timeout: float = 15.0,
     while_talking: Callable[[str | None, float], None] | None = None,
+    encryption: str = "",
 ) -> CallReport:
     """Let one agent call another on ``127.0.0.1:sip_port``, talk for ``seconds``, and hang up.
 
     The wav files, of any rate, are looped to the call's length. ``while_talking(call_id, seconds_so_far)`` is
     called several times a second. ``timeout`` bounds the set-up. Raises AgentError where an agent does not
-    start; a call that is refused is reported as not answered.
+    start; a call that is refused is reported as not answered. ``encryption``: see :class:`Agent`.
     """
     with tempfile.TemporaryDirectory(prefix="test-call-") as scratch:
         folder = Path(scratch)
         spoken = spoken_files(folder, caller_wav, callee_wav, codec, seconds)
         with (
-            Agent(callee, sip_port, spoken["callee"], codec, folder / "b") as answering,
-            Agent(caller, free_port(socket.SOCK_DGRAM), spoken["caller"], codec, folder / "a") as calling,
+            Agent(
+                callee, sip_port, spoken["callee"], codec, folder / "b", encryption=encryption
+            ) as answering,
+            Agent(
+                caller,
+                free_port(socket.SOCK_DGRAM),
+                spoken["caller"],
+                codec,
+                folder / "a",
+                encryption=encryption,
+            ) as calling,
         ):
             calling.command("dial", f"sip:{callee}@{HOST}:{sip_port}")
             call_id, answered = _until_established(calling, timeout)

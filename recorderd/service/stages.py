@@ -7,6 +7,7 @@ STAGES = (
     "capture",
     "dissect",
     "streams",
+    "open",
     "order",
     "record",
     "follow",
@@ -15,8 +16,9 @@ STAGES = (
     "seal",
     "index",
 )
-"""Taking packets in; headers to columns; packets to their streams; sorting a window; writing its records;
-clocks, tones and counts; measuring the sound; SIP; beginning and ending recordings; telling the index.
+"""Taking packets in; headers to columns; packets to their streams; opening SRTP; sorting a window; writing
+its records; clocks, tones and counts; measuring the sound; SIP; beginning and ending recordings; telling the
+index.
 """
 
 

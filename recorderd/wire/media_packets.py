@@ -16,7 +16,8 @@ class MediaPackets:
     ``key`` is a seeded hash of source and destination address and port and of the SSRC: equal for the packets
     of one stream and direction, whatever VLAN or link type they came over. ``payload_at`` and ``payload_len``
     tell the coded audio within the row, after CSRCs and header extension and before padding (RFC 3550 section
-    5.1); the length may be 0. ``time_ns`` is the capture clock, UTC since the epoch.
+    5.1); the length may be 0, and is -1 where the padding does not fit: that of SRTP is encrypted.
+    ``time_ns`` is the capture clock, UTC since the epoch.
     """
 
     time_ns: NDArray[np.int64]

@@ -48,7 +48,10 @@ class UdpPayloads:
 
 
 def parse_rtp(frames: Frames, payloads: UdpPayloads, keys: StreamKey, counters: Counter[str]) -> MediaPackets:
-    """RTP columns of payloads of 12 bytes or more. Counts 'media', 'rtp_invalid' and 'rtp_padding_zero'."""
+    """RTP columns of payloads of 12 bytes or more. Counts 'media', 'rtp_invalid' and 'rtp_padding_zero'.
+
+    What is counted as invalid for its padding alone is among them, with a payload length of -1.
+    """
     header = blocks(frames.data, payloads.row, payloads.start, FIXED_HEADER)
     start, end = payloads.start + FIXED_HEADER, payloads.end
     adorned = np.flatnonzero(header[:, 0] != PLAIN)
@@ -61,8 +64,11 @@ def parse_rtp(frames: Frames, payloads: UdpPayloads, keys: StreamKey, counters: 
         fits = start <= end
         if not fits.all():
             counters["rtp_invalid"] += int((~fits).sum())
+            # In SRTP the count of padding is encrypted: where that is all that does not fit, keys may tell.
+            fits = start <= payloads.end
+            end = np.where(start <= end, end, start - 1)
             payloads, header, start, end = payloads.where(fits), header[fits], start[fits], end[fits]
-    counters["media"] += len(header)
+    counters["media"] += int(np.count_nonzero(start <= end))
     ssrc = column(header, 8, ">u4")
     second = header[:, 1]
     return MediaPackets(

@@ -54,6 +54,7 @@ class MediaDescription(NamedTuple):
         encrypted: SRTP is stated or offered (RTP/SAVP and kin, `a=crypto`, `a=fingerprint`, `a=zrtp-hash`).
         crypto: the keys of what this end sends (RFC 4568), in the order of preference.
         keying: `DTLS-SRTP` (RFC 5763) or `ZRTP` (RFC 6189) where keys are agreed on elsewhere.
+        besides: of an audio stream: the payload types that only m-lines of other kinds have.
     """
 
     kind: str
@@ -68,6 +69,7 @@ class MediaDescription(NamedTuple):
     encrypted: bool = False
     crypto: tuple[Crypto, ...] = ()
     keying: str = ""
+    besides: frozenset[int] = frozenset()
 
     @property
     def refusal(self) -> str:
