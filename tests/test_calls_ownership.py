@@ -124,3 +124,11 @@ def test_flows_spread_evenly(count: int, step_1: int, step_2: int) -> None:
     expected = len(flows) / count
     assert all(abs(shares.count(share) - expected) < 4.5 * expected**0.5 for share in range(count))
     assert all(flow_hash(a, b) == flow_hash(b, a) for a, b in flows)
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", "fd00::7"])
+def test_reports_belong_to_their_stream(host: str) -> None:
+    for port in range(20_000, 20_400, 2):
+        stream = flow_hash(Endpoint(host, port), Endpoint("10.0.0.9", port + 7_000))
+        assert flow_hash(Endpoint(host, port + 1), Endpoint("10.0.0.9", port + 7_001)) == stream
+        assert flow_hash(Endpoint(host, port + 2), Endpoint("10.0.0.9", port + 7_000)) != stream

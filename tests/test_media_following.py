@@ -1,6 +1,7 @@
 """Streams followed in columns come out as those followed packet by packet."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +49,8 @@ def windows(sequencer: Sequencer, batches: list[Packets]):
     waiting = PacketTable()
     for batch in batches:
         waiting.add(batch)
-    for end in range(START + SECOND, START + 40 * SECOND, SECOND):
+    last = max(int(batch.time_us.max()) for batch in batches)
+    for end in range(START + SECOND, max(last, START + 38 * SECOND) + 2 * SECOND, SECOND):
         orders: list[Order] = []
 
         def choose(packets: Packets):
@@ -66,24 +68,25 @@ def one_type_of(order: Order, packets: Packets) -> np.ndarray:
     return np.array([len(set(part.tolist())) == 1 for part in types])
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2**30), st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
-def test_columns_tell_the_same_as_the_packets(streams):
+def followed(batches: list[Packets]):
+    """The batches' streams on lanes, in columns where that goes and packet by packet; how many windows of the
+    first went in columns; and the table and the sequencer."""
     table = StreamTable()
-    rows, _ = table.identify(np.arange(1, len(streams) + 1, dtype=np.uint64))
+    rows, _ = table.identify(np.arange(1, len(batches) + 1, dtype=np.uint64))
     for number, row in enumerate(rows.tolist()):
         table.owner[row] = number
         table.describe(row, {pt: (known.name, known.clock_rate) for pt, known in FORMATS.items()})
     quick = {row: Lane(FORMATS) for row in rows.tolist()}
     slow = {row: Lane(FORMATS) for row in rows.tolist()}
-    batches = [stream_packets(row, *of) for row, of in zip(rows.tolist(), streams, strict=True)]
     steadily = 0
     sequencer = Sequencer(table)
     for order, packets in windows(sequencer, batches):
-        steady, missing = follow_steady(table, order, packets, one_type_of(order, packets))
+        steady, missing, turned = follow_steady(table, order, packets, one_type_of(order, packets))
         steadily += int(steady.sum())
         for number, *of in missing:
             quick[int(order.rows[number])].missing(*of)
+        for number, *of in turned:
+            quick[int(order.rows[number])].low(*of)
         ends = [*order.starts[1:].tolist(), len(packets)]
         for at, row in enumerate(order.rows.tolist()):
             part = slice(int(order.starts[at]), ends[at])
@@ -100,12 +103,42 @@ def test_columns_tell_the_same_as_the_packets(streams):
                 )
             if not steady[at]:
                 give_back(table, row, quick[row])
-    assert steadily >= 9  # of the ten windows of the first stream; the first begins its clock
     for row in rows.tolist():
         take_over(table, row, quick[row])
+    return quick, slow, steadily, sequencer
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**30), st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
+def test_columns_tell_the_same_as_the_packets(streams):
+    quick, slow, steadily, sequencer = followed([stream_packets(row, *of) for row, of in enumerate(streams)])
+    assert steadily >= 9  # of the ten windows of the first stream; the first begins its clock
+    for row in quick:
         assert quick[row].segments() == slow[row].segments()
         assert quick[row].span() == slow[row].span()
         assert quick[row].standing == slow[row].standing
         holes = sequencer.holes(row)
         assert quick[row].gaps(holes) == slow[row].gaps(holes)
         assert len(slow[row].gaps(holes)) == len(holes)
+
+
+@pytest.mark.parametrize("ppm", [150, -150])
+def test_drift_is_told_the_same(ppm):
+    rng = np.random.default_rng(9)
+    n = np.arange(9000)
+    arrival = START + np.rint(n * 20_000 / (1 + ppm * 1e-6)) + rng.exponential(4_000, len(n))
+    packets = Packets(
+        arrival.astype(np.int64),
+        np.zeros(len(n), np.int32),
+        (n % 65_536).astype(np.uint16),
+        (160 * n).astype(np.uint32),
+        np.where(n % 1000 == 999, 13, 0).astype(np.uint8),
+        np.zeros(len(n), np.bool_),
+        np.full(len(n), 160, np.int32),
+        np.zeros((len(n), 160), np.uint8),
+    ).select(rng.random(len(n)) > 0.01)
+    quick, slow, steadily, _ = followed([packets])
+    assert steadily > 100
+    assert quick[0].segments() == slow[0].segments()
+    assert quick[0].clock_ppm == pytest.approx(ppm, abs=3)
+    assert quick[0].span() == slow[0].span()

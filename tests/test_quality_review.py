@@ -97,7 +97,7 @@ def test_gaps_are_counted_from_a_length_on() -> None:
     assert not _review(_track(gaps=gaps[2:])).needed
 
 
-@pytest.mark.parametrize("cause", ["silence", "hold", "pause"])
+@pytest.mark.parametrize("cause", ["silence", "hold", "paused"])
 def test_what_was_meant_to_be_silent_is_no_gap(cause: str) -> None:
     assert not _review(_track(gaps=[Gap(1.0, 30.0, cause)])).needed
 

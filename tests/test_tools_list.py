@@ -23,6 +23,18 @@ TRACK = {
     "gaps": [{"at_s": 1.0, "length_s": 0.04, "cause": "network"}],
 }
 
+REPORTED = {
+    "clock_ppm": -52.3,
+    "rtcp": {
+        "reports": 4,
+        "receiver_lost": 9,
+        "lost_behind": 7,
+        "lost_here_alone": 0,
+        "receiver_jitter_ms": 3.5,
+        "round_trip_ms": 42.0,
+    },
+}
+
 
 @pytest.fixture
 def desk(tmp_path):
@@ -32,7 +44,7 @@ def desk(tmp_path):
         for number in range(3):
             sealed = desk.record(number)
             facts = summary(number)
-            facts["tracks"] = [TRACK, {**TRACK, "label": "callee"}]
+            facts["tracks"] = [TRACK, {**TRACK, **REPORTED, "label": "callee"}]
             if number == 2:
                 facts["review"] = {"needed": True, "causes": ["caller: silent", "callee: 12 gaps"]}
             index.recording_finished(
@@ -167,6 +179,11 @@ def test_show_for_people(desk):
     assert desk.recipient.id.hex() in answer.out
     assert "complete: all speakers were recorded" in answer.out
     assert "-26.4" in answer.out
+    assert (
+        "callee: its clock is 52 ppm slow; the listener lacked 9 packets, "
+        "7 of them lost behind the recorder, jitter 3.5 ms, round trip 42.0 ms\n"
+    ) in answer.out
+    assert "caller: its" not in answer.out
 
 
 def test_show_of_an_outcome_without_a_reason(desk):

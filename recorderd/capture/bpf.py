@@ -17,7 +17,15 @@ Documentation/networking/filter.rst).
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from recorderd.wire.flow_hash import LAST_FACTOR, LAST_SHIFT, MAPPED, MIX_FACTOR, MIX_SHIFT, PORT_FACTOR
+from recorderd.wire.flow_hash import (
+    LAST_FACTOR,
+    LAST_SHIFT,
+    MAPPED,
+    MIX_FACTOR,
+    MIX_SHIFT,
+    PORT_FACTOR,
+    PORT_MASK,
+)
 from recorderd.wire.frames import LinkType
 from recorderd.wire.kinds import IPV4, IPV6, VLAN_TAGS
 from recorderd.wire.tunnel_settings import TunnelSettings
@@ -291,6 +299,7 @@ def _is_of_share(program: _Assembler, share: Share) -> None:
     program.do(STORE, HALF)
     for port, address in ((WORD, SOURCE), (HALF, DESTINATION)):
         program.do(FETCH, port)
+        program.do(AND, PORT_MASK)
         program.do(MULTIPLY, PORT_FACTOR)
         program.do(FETCH_X, address)
         program.do(XOR_X)

@@ -18,6 +18,7 @@ from recorderd.codecs.registry import Decoder, codec
 from recorderd.codecs.resample import resample
 from recorderd.errors import PeerError
 from recorderd.media.lane import Lane
+from recorderd.media.stretch import Stretch
 
 CONCEAL_S: Final = 1.0
 """Longest concealment; what is missing beyond it is silent."""
@@ -73,7 +74,11 @@ class LanePackets:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """Packets of one lane with their place on the track, in samples."""
+    """Packets of one lane with their place on the track, in samples.
+
+    Where the sender's clock drifts the places count its samples; ``stretch`` tells which of the track's those
+    are.
+    """
 
     lane: Lane
     position: NDArray[np.int64]
@@ -81,6 +86,13 @@ class _Placed:
     start: NDArray[np.int64]
     size: NDArray[np.int32]
     payload: bytes
+    stretch: Stretch | None
+
+    @property
+    def begin(self) -> int:
+        """Where the first packet belongs on the track."""
+        first = int(self.position[0])
+        return first if self.stretch is None else round(self.stretch.placed(first))
 
 
 class TrackAudio:
@@ -128,8 +140,13 @@ class TrackAudio:
                 parts = _cut(placed, int(PAUSE_S * rate)) if len(self.lanes) > 1 else [placed]
                 pieces += [(part, decoders) for part in parts]
         cursor = 0
-        for placed, decoders in sorted(pieces, key=lambda piece: int(piece[0].position[0])):
-            for block in _Renderer(placed, rate, channels, decoders).blocks(cursor):
+        for placed, decoders in sorted(pieces, key=lambda piece: piece[0].begin):
+            renderer, stretch = _Renderer(placed, rate, channels, decoders), placed.stretch
+            if stretch is None:
+                blocks = renderer.blocks(cursor)
+            else:
+                blocks = stretch.blocks(renderer.blocks(stretch.first(cursor)), cursor)
+            for block in blocks:
                 cursor += len(block)
                 yield block
 
@@ -174,8 +191,13 @@ def _place(packets: LanePackets, start_us: float, rate: int) -> list[_Placed]:
         position = anchor + (timestamp[mine] - segment.first_timestamp) * rate // segment.clock_rate
         arrival_us = time_us[mine] + packets.lane.set_back_us(seq[mine])
         latest = ((arrival_us + AHEAD_US - start_us) * rate / 1e6).astype(np.int64)
+        stretch = Stretch(anchor, segment.drift) if segment.drift else None
+        if stretch is not None:
+            latest = stretch.sent(latest).astype(np.int64)
         position = np.minimum(position, latest)
-        out.append(_Placed(packets.lane, position, payload_type[mine], start[mine], size[mine], payload))
+        out.append(
+            _Placed(packets.lane, position, payload_type[mine], start[mine], size[mine], payload, stretch)
+        )
     return out
 
 

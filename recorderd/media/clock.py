@@ -10,12 +10,14 @@ Times are microseconds since the epoch (float64: exact to a quarter of one); tim
 bits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recorderd.media.drift import LOW_US, MAX_LOWS, Low, drift_of, low_of, thinned
 
 LEAP_US: Final = 200_000.0
 """A change of skew beyond this needs an explanation; jitter stays below it."""
@@ -42,22 +44,40 @@ class Run:
     """Least skew of the packets that arrived within SETTLE_US of the start."""
     lasts_us: float = 0.0
     last_skew_us: float = 0.0
+    stretch: int = -1
+    """The stretch of LOW_US that the newest packets arrived in."""
+    low_us: float = 0.0
+    """Their least skew."""
+    lows: list[Low] = field(default_factory=list)
+    """Those of earlier stretches."""
+
+    def low(self, stretch: int, skew_us: float) -> None:
+        """Keep the low of a stretch that is over."""
+        if len(self.lows) >= MAX_LOWS:
+            self.lows = thinned(self.lows)
+        self.lows.append(low_of(stretch, skew_us))
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a stream on one clock: the sample of timestamp ``t`` sounds at
-    ``anchor_us + (t - first_timestamp) / clock_rate``."""
+    ``anchor_us + (t - first_timestamp) / clock_rate``, by the sender's seconds."""
 
     first_seq: int
     first_timestamp: int
     clock_rate: int
     anchor_us: float
+    drift: float = 0.0
+    """By which part of it the sender's second is longer than the host's."""
+
+    @property
+    def tick_us(self) -> float:
+        """How long a unit of the RTP clock lasts, in microseconds."""
+        return 1e6 / self.clock_rate * (1 + self.drift)
 
     def time_us(self, timestamp: NDArray[np.int64]) -> NDArray[np.float64]:
         """The wall-clock time of unwrapped timestamps, in microseconds."""
-        ticks = (timestamp - self.first_timestamp).astype(np.float64)
-        return self.anchor_us + ticks * (1e6 / self.clock_rate)
+        return self.anchor_us + (timestamp - self.first_timestamp).astype(np.float64) * self.tick_us
 
 
 class Standing(NamedTuple):
@@ -72,6 +92,8 @@ class Standing(NamedTuple):
     least_skew_us: float
     lasts_us: float
     last_skew_us: float
+    stretch: int
+    low_us: float
 
 
 class StreamClock:
@@ -104,10 +126,22 @@ class StreamClock:
     def standing(self) -> Standing:
         """Where it stands now."""
         if not self.runs:
-            return Standing(self._last_seq, self._timestamp, 0, 0.0, 0.0, 0.0, 0.0)
+            return Standing(self._last_seq, self._timestamp, 0, 0.0, 0.0, 0.0, 0.0, -1, 0.0)
         run = self.runs[-1]
-        skews = (run.start_us, run.least_skew_us, run.lasts_us, run.last_skew_us)
+        skews = (
+            run.start_us,
+            run.least_skew_us,
+            run.lasts_us,
+            run.last_skew_us,
+            run.stretch,
+            run.low_us,
+        )
         return Standing(self._last_seq, self._timestamp, run.clock_rate, *skews)
+
+    @property
+    def rate(self) -> int:
+        """Of the newest run, in Hz; 8000 before the first."""
+        return self.runs[-1].clock_rate if self.runs else 8000
 
     @property
     def newest(self) -> int:
@@ -123,6 +157,11 @@ class StreamClock:
             run = self.runs[-1]
             run.least_skew_us, run.lasts_us = there.least_skew_us, there.lasts_us
             run.last_skew_us = there.last_skew_us
+            run.stretch, run.low_us = there.stretch, there.low_us
+
+    def low(self, stretch: int, skew_us: float) -> None:
+        """Somebody else saw a stretch of the newest run end, whose least skew this was."""
+        self.runs[-1].low(stretch, skew_us)
 
     def follow(
         self,
@@ -167,17 +206,42 @@ class StreamClock:
             run.least_skew_us = min(run.least_skew_us, float(near.min(initial=np.inf)))
         run.lasts_us = max(run.lasts_us, float(time_us[-1]) - run.start_us)
         run.last_skew_us = float(skew[-1])
+        first, last = int(time_us.min()) // LOW_US, int(time_us.max()) // LOW_US
+        if first == last:
+            _lower(run, first, float(skew.min()))
+            return
+        # Numbers ascend, arrivals nearly: what was overtaken by a later stretch tells nothing.
+        stretch = time_us // LOW_US
+        for number in range(max(first, run.stretch), last + 1) if last - first < MAX_LOWS else ():
+            mine = (stretch == number) & (np.maximum.accumulate(stretch) == number)
+            if mine.any():
+                _lower(run, number, float(skew[mine].min()))
+
+
+def _lower(run: Run, stretch: int, skew_us: float) -> None:
+    """Packets of a run arrived in a stretch, the least of their skews this."""
+    if stretch == run.stretch:
+        run.low_us = min(run.low_us, skew_us)
+    elif stretch > run.stretch:
+        if run.stretch >= 0:
+            run.low(run.stretch, run.low_us)
+        run.stretch, run.low_us = stretch, skew_us
 
 
 def segments(runs: list[Run]) -> list[Segment]:
     """Join the runs that lie on one clock; what is left are the stream's segments, in order."""
     out: list[Segment] = []
+    lows: list[list[Low]] = []
     skew = 0.0
     for index, (run, back) in enumerate(zip(runs, set_back(runs), strict=True)):
         least = _settled(runs, index) + back
+        mine = [*run.lows, low_of(run.stretch, run.low_us)]
+        if back:
+            mine = [Low(low.time_us + back, low.skew_us + back) for low in mine]
         if out and run.clock_rate == out[-1].clock_rate and abs(least - skew) <= LEAP_US:
             # A long run may drift slowly; what comes next is compared with where it ended up.
             skew = min(run.last_skew_us + back, least) if run.lasts_us >= SETTLE_US else skew
+            lows[-1] += mine
             continue
         # A leap that the following packets take back belongs to the packets, not to the clock.
         skew = least
@@ -185,6 +249,10 @@ def segments(runs: list[Run]) -> list[Segment]:
         skew = max(skew, _first_skew(run) + back - SETTLE_US)
         anchor = skew + run.first_timestamp * (1e6 / run.clock_rate)
         out.append(Segment(run.first_seq, run.first_timestamp, run.clock_rate, anchor))
+        lows.append(mine)
+    for at, drift in enumerate(map(drift_of, lows)):
+        if drift:
+            out[at] = replace(out[at], drift=drift)
     return out
 
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from recorderd.codecs import opus_toc
 from recorderd.media.clock import LEAP_US, SETTLE_US, Standing
+from recorderd.media.drift import LOW_US
+from recorderd.media.jitter import note_jitter
 from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order
-from recorderd.media.streams import OPUS, PCMA, PCMU, StreamTable
+from recorderd.media.streams import OPUS, PCMA, PCMU, TONE, StreamTable
 from recorderd.media.table import Packets
 
 
@@ -32,6 +34,15 @@ class Missing(NamedTuple):
     after: int
 
 
+class Turned(NamedTuple):
+    """A stretch is over for one of an order's streams, ``at``: the arguments of
+    :meth:`recorderd.media.lane.Lane.low`."""
+
+    at: int
+    stretch: int
+    skew_us: float
+
+
 def take_over(table: StreamTable, row: int, lane: Lane) -> None:
     """Bring a lane to where its stream's columns stand."""
     if table.run_rate[row]:
@@ -43,6 +54,8 @@ def take_over(table: StreamTable, row: int, lane: Lane) -> None:
             float(table.least_skew_us[row]),
             float(table.run_lasts_us[row]),
             float(table.last_skew_us[row]),
+            int(table.stretch[row]),
+            float(table.low_us[row]),
         )
         lane.go_on(there, int(table.sounds[row]))
 
@@ -57,13 +70,14 @@ def give_back(table: StreamTable, row: int, lane: Lane) -> None:
     table.least_skew_us[row] = there.least_skew_us
     table.run_lasts_us[row] = there.lasts_us
     table.last_skew_us[row] = there.last_skew_us
+    table.stretch[row], table.low_us[row] = there.stretch, there.low_us
 
 
 def follow_steady(
     table: StreamTable, order: Order, packets: Packets, one_type: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], list[Missing]]:
-    """Follow the streams that go on as they did; returns which of the order's streams those are, and what is
-    missing from them: their lanes have to be told.
+) -> tuple[NDArray[np.bool_], list[Missing], list[Turned]]:
+    """Follow the streams that go on as they did; returns which of the order's streams those are, what is
+    missing from them, and which of them have a new stretch: their lanes have to be told.
 
     ``packets`` are sorted as ``order`` says; ``one_type`` tells the streams whose packets have one payload
     type.
@@ -78,10 +92,19 @@ def follow_steady(
     # Packets that come too late tell nothing of the clock.
     steady &= (rate == table.run_rate[rows]) & (order.seq[starts] > table.followed[rows])
     full = _full(table.timestamp[rows], packets.timestamp, starts, count)
-    skew = packets.time_us - full * np.repeat(1e6 / rate, count)
+    skew: NDArray[np.float64] = np.subtract(packets.time_us, full * np.repeat(1e6 / rate, count))
+    sounding = one_type & (kind != TONE)
+    if sounding.all():
+        note_jitter(table, rows, starts, count, skew, rate == table.run_rate[rows])
+    elif sounding.any():
+        first = np.cumsum(count[sounding]) - count[sounding]
+        its, mine = rows[sounding], skew[np.repeat(sounding, count)]
+        note_jitter(table, its, first, count[sounding], mine, rate[sounding] == table.run_rate[its])
     least, most = np.minimum.reduceat(skew, starts), np.maximum.reduceat(skew, starts)
-    last_skew = table.last_skew_us[rows]
+    lowest, last_skew = least, table.last_skew_us[rows]
     steady &= np.maximum(most, last_skew) - np.minimum(least, last_skew) <= LEAP_US
+    stretch, single = _stretches(packets, starts)
+    steady &= single & (stretch >= table.stretch[rows])
     begun, lasts = table.run_start_us[rows], table.run_lasts_us[rows]
     young, settled = lasts < SETTLE_US, begun + SETTLE_US
     if (young & (np.maximum.reduceat(packets.time_us, starts) >= settled)).any():
@@ -91,13 +114,42 @@ def follow_steady(
     lasts = np.maximum(lasts, packets.time_us[ends] - begun)
     gaps = steady & ~order.plain
     missing = _missing(table, order, packets, full, kind, gaps) if gaps.any() else []
+    turned = _lower(table, rows, stretch, lowest, steady)
     mine, at = rows[steady], ends[steady]
     table.least_skew_us[mine] = least[steady]
     table.run_lasts_us[mine] = lasts[steady]
     table.last_skew_us[mine] = skew[at]
     table.followed[mine], table.timestamp[mine] = order.seq[at], full[at]
     table.sounds[mine] = _sounds(kind[steady], packets.size[at], packets.payload[at, :2])
-    return steady, missing
+    return steady, missing, turned
+
+
+def _stretches(packets: Packets, starts: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The stretch that each stream's packets arrived in, and whether it is one for all of them."""
+    first, last = int(packets.time_us.min()) // LOW_US, int(packets.time_us.max()) // LOW_US
+    if first == last:
+        return np.full(len(starts), first), np.ones(len(starts), np.bool_)
+    earliest = np.minimum.reduceat(packets.time_us, starts) // LOW_US
+    return earliest, earliest == np.maximum.reduceat(packets.time_us, starts) // LOW_US
+
+
+def _lower(
+    table: StreamTable,
+    rows: NDArray[np.int32],
+    stretch: NDArray[np.int64],
+    lowest: NDArray[np.float64],
+    steady: NDArray[np.bool_],
+) -> list[Turned]:
+    """Keep the least skew of the stretch; returns those that are over."""
+    before, low = table.stretch[rows], table.low_us[rows]
+    new = stretch != before
+    over = np.flatnonzero(new & steady)
+    mine = rows[steady]
+    table.stretch[mine] = stretch[steady]
+    table.low_us[mine] = np.where(new, lowest, np.minimum(low, lowest))[steady]
+    if not len(over):
+        return []
+    return list(map(Turned, over.tolist(), before[over].tolist(), low[over].tolist()))
 
 
 def _missing(

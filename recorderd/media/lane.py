@@ -7,6 +7,7 @@ The live engine and the export both drive lanes, a stretch of packets at a time,
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from recorderd.media.clock import Segment, Standing, StreamClock, segments, set_
 from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
+
+PACKETS_PER_S: Final = 50
+"""What nearly all phones send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,11 @@ class Lane:
         self._cache = None
         self._clock.go_on(there)
         self._last_seq, self._last = there.seq, (there.timestamp, sounds)
+
+    def low(self, stretch: int, skew_us: float) -> None:
+        """Note the low of a stretch that is over (see :mod:`recorderd.media.drift`)."""
+        self._cache = None
+        self._clock.low(stretch, skew_us)
 
     def follow(
         self,
@@ -143,6 +152,10 @@ class Lane:
         sounds.
         """
         due = before + usual
+        if not usual:
+            # Nobody knows how long what says that there is silence lasts: what is missing is what comes next.
+            usual = self._clock.rate // PACKETS_PER_S
+            due = max(before, after - count * usual)
         step = (after - due) / count
         # Silence suppression next to a loss, or a restarted clock: the hole is as long as its packets were.
         if not 0 < step <= 1.5 * usual:
@@ -173,6 +186,21 @@ class Lane:
             self._span = self._measured(self._cache)
         return self._cache
 
+    @property
+    def clock_ppm(self) -> float | None:
+        """By how much the sender's clock is fast, in ppm, for most of the lane; None where it is not seen to
+        be."""
+        found = [segment for segment in self.segments() if segment.drift]
+        if not found:
+            return None
+        longest = max(found, key=lambda segment: self._lasts(segment))
+        return round(-longest.drift / (1 + longest.drift) * 1e6, 1)
+
+    def _lasts(self, segment: Segment) -> int:
+        """How many packet numbers a segment has."""
+        later = [other.first_seq for other in self.segments() if other.first_seq > segment.first_seq]
+        return min(later, default=self._last_seq + 1) - segment.first_seq
+
     def set_back_us(self, seq: NDArray[np.int64]) -> NDArray[np.float64]:
         """By how much the clock of the host was set back before each packet, in microseconds."""
         runs = self._clock.runs
@@ -195,7 +223,7 @@ class Lane:
         newest, rate = self._clock.newest, last.clock_rate
         due = min(max(sum(self._last), newest - rate // 5), newest + rate)
         ticks = float(max(due, last.first_timestamp) - last.first_timestamp)
-        return Span(found[0].anchor_us, last.anchor_us + ticks * (1e6 / rate))
+        return Span(found[0].anchor_us, last.anchor_us + ticks * last.tick_us)
 
     def gaps(self, holes: list[Hole]) -> list[Span]:
         """When the given holes in the numbers sounded (or would have), in order."""
@@ -212,7 +240,7 @@ class Lane:
                 continue
             start = lost.timestamp + (hole.first - lost.first) * lost.step
             segment = found[max(0, bisect_right(firsts, hole.first) - 1)]
-            tick = 1e6 / segment.clock_rate
+            tick = segment.tick_us
             begin = segment.anchor_us + (start - segment.first_timestamp) * tick
             out.append(Span(begin, begin + hole.count * lost.step * tick))
         return out

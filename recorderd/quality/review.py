@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from recorderd.media.reception import Delivery
 from recorderd.quality.figures import Figures
 
-MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS = CODES = (
+MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS, UNDELIVERED = CODES = (
     "missing",
     "silent",
     "low",
@@ -17,9 +18,10 @@ MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS = CODES = (
     "clipped",
     "gaps",
     "loss",
+    "undelivered",
 )
 
-INTENDED: Final = frozenset({"silence", "hold", "pause"})
+INTENDED: Final = frozenset({"silence", "hold", "paused"})
 """Causes of gaps that are nobody's fault: suppressed silence, a held call, a paused recording."""
 
 LEAST_MEASURED: Final = 0.5
@@ -57,6 +59,7 @@ class Gap:
     at_s: float
     length_s: float
     cause: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,12 @@ class TrackFacts:
     duration_s: float
     measured: float = 1.0
     """Share of the packets whose sound was measured; the rest was left out for lack of time."""
+    withheld: int = 0
+    """Packets that came and were not to be kept."""
+    paused_s: float = 0.0
+    """How much of the duration was not to be recorded."""
+    delivery: Delivery | None = None
+    """What the listener's end says of how it got there; None where it said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,8 @@ class Cause:
     """One reason for a review, for machines: one of CODES, whose track, and the figure that is out of bounds.
 
     The value is a level in dBov (``silent``, ``low``, ``noisy``; None where there was no speech at all), a
-    ratio (``clipped``, ``loss``), the longest gap in seconds (``gaps``), or None (``missing``).
+    ratio (``clipped``, ``loss``, ``undelivered``), the longest gap in seconds (``gaps``), or None
+    (``missing``).
     """
 
     code: str
@@ -118,6 +128,8 @@ def review(
     details: list[Cause] = []
     for label in [*expected, *(label for label in by_label if label not in expected)]:
         track = by_label.get(label)
+        if track is not None and track.withheld and not track.packets:
+            continue  # it was there, and nothing of it was to be kept
         if track is None or not track.packets:
             details.append(Cause(MISSING, label, None, f"{label}: no media"))
         else:
@@ -130,7 +142,7 @@ def _heard(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     label, figures = track.label, track.figures
     level, noise, snr = figures.speech_level_dbov, figures.noise_dbov, figures.snr_db
     out: list[Cause] = []
-    if track.duration_s >= limits.min_duration_s:
+    if track.duration_s - track.paused_s >= limits.min_duration_s:
         if _none(level, figures.speech_s, limits) and track.measured < LEAST_MEASURED:
             snr = None  # there may be speech in what nobody measured
         elif _none(level, figures.speech_s, limits):
@@ -164,5 +176,22 @@ def _carried(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     due = track.packets + track.lost
     if track.lost > limits.loss_ratio * due:
         ratio = track.lost / due
-        out.append(Cause(LOSS, label, ratio, f"{label}: {ratio:.1%} of packets lost"))
+        text = f"{label}: {ratio:.1%} of packets lost{_whose(track.delivery)}"
+        out.append(Cause(LOSS, label, ratio, text))
+    if track.delivery is not None:
+        behind = track.delivery.lost_behind / due if due else 0.0
+        late = track.delivery.discarded or 0.0
+        if max(behind, late) > limits.loss_ratio:
+            fault = "lost behind the recorder" if behind >= late else "too late for the listener"
+            text = f"{label}: {max(behind, late):.1%} of packets {fault}"
+            out.append(Cause(UNDELIVERED, label, max(behind, late), text))
     return out
+
+
+def _whose(delivery: Delivery | None) -> str:
+    """Where packets were lost that did not come here, by what the listener's end says."""
+    if delivery is None or not delivery.lost_here:
+        return ""
+    if delivery.lost_here_alone > delivery.lost_here / 2:
+        return " on the way to the recorder alone"
+    return " before they came by"

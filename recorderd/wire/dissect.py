@@ -6,13 +6,15 @@ Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.wire.columns import blocks, bounded_slices, column
 from recorderd.wire.conversations import Conversations, Heard
+from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.fragments import Reassembler
 from recorderd.wire.frames import Frames, LinkType
 from recorderd.wire.hep import hep_signalling
@@ -55,7 +57,19 @@ MAX_NESTED = 4
 MAX_MATRIX = 16 << 20
 """Bytes of reassembled packets dissected at once, counted as a matrix as wide as the longest."""
 
+MAX_CONTROL: Final = 4096
+"""RTCP datagrams of a batch that are handed on; a flood of them is counted only."""
+
 STUN_COOKIE = b"\x21\x12\xa4\x42"
+
+
+class ControlPacket(NamedTuple):
+    """A datagram of RTCP."""
+
+    time_ns: int
+    source: Endpoint
+    destination: Endpoint
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,7 @@ class Dissected:
 
     media: MediaPackets
     signalling: list[Signalling]
+    control: list[ControlPacket] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,7 @@ class Dissector:
         self._keys = StreamKey(seed)
         self._tunnels = Tunnels(TunnelSettings() if tunnels is None else tunnels)
         self._reassembler = Reassembler(self.counters)
+        self._control: list[ControlPacket] = []
 
     def feed(self, frames: Frames) -> Dissected:
         """Dissect one batch. Never raises, whatever the frames hold.
@@ -122,7 +138,8 @@ class Dissector:
             given_up = self._conversations.expire(int(frames.time_ns[-1]))
         if part.fragments:
             part = self._with_reassembled(frames, part)
-        return Dissected(part.media, [item for _, item in part.signalling] + self._heard(given_up))
+        control, self._control = self._control, []
+        return Dissected(part.media, [item for _, item in part.signalling] + self._heard(given_up), control)
 
     def finish(self) -> list[Signalling]:
         """Nothing more will come: the signalling that was still waited for, as far as it came."""
@@ -226,9 +243,22 @@ class Dissector:
         version2 = (first & 0xC0) == 0x80
         rtcp = version2 & (second >= 192) & (second <= 223)
         rtp = version2 & ~rtcp & (length >= FIXED_HEADER)
-        self.counters["rtcp"] += int(rtcp.sum())
+        if rtcp.any():
+            self._hold_control(frames, payloads.where(rtcp))
         media = parse_rtp(frames, payloads.where(rtp), self._keys, self.counters)
         return media, payloads.where(~rtp & ~rtcp)
+
+    def _hold_control(self, frames: Frames, payloads: UdpPayloads) -> None:
+        """Keep RTCP datagrams until the batch is done."""
+        self.counters["rtcp"] += len(payloads.row)
+        room = MAX_CONTROL - len(self._control)
+        columns = (payloads.row, payloads.network_at, payloads.transport_at, payloads.start, payloads.end)
+        for row, network_at, transport_at, start, end in zip(
+            *(c[:room].tolist() for c in columns), strict=True
+        ):
+            data = frames.data[row]
+            ends = read_endpoints(data, network_at, transport_at)
+            self._control.append(ControlPacket(int(frames.time_ns[row]), *ends, data[start:end].tobytes()))
 
     def _signalling(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
         """SIP datagrams one by one; the others are counted."""

@@ -12,6 +12,9 @@ from typing import Final
 
 from recorderd.wire.endpoint import Endpoint
 
+PORT_MASK: Final = 0xFFFE
+"""RTP has an even port and its RTCP the next one (RFC 3550 section 11): they belong together."""
+
 PORT_FACTOR: Final = 0x9E3779B1
 MIX_FACTOR: Final = 0x85EBCA6B
 MIX_SHIFT: Final = 15
@@ -40,7 +43,7 @@ def text_share(text: str, count: int) -> int:
 
 
 def _end(end: Endpoint) -> int:
-    mixed = (_address_word(end.host) ^ end.port * PORT_FACTOR & _MASK) * MIX_FACTOR & _MASK
+    mixed = (_address_word(end.host) ^ (end.port & PORT_MASK) * PORT_FACTOR & _MASK) * MIX_FACTOR & _MASK
     return mixed ^ mixed >> MIX_SHIFT
 
 

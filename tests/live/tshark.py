@@ -21,6 +21,8 @@ class RtpStream:
     payload: str
     packets: int
     lost: int
+    jitter_ms: float
+    """The mean over the packets, in the order in which they came (RFC 3550 section A.8)."""
 
 
 def tshark(path: Path, *arguments: str) -> str:
@@ -56,13 +58,14 @@ def tshark_rtp_streams(path: Path) -> list[RtpStream]:
     """
     streams = []
     for line in tshark(path, "-q", "-z", "rtp,streams").splitlines():
-        before, bracket, _ = line.partition("(")
+        before, bracket, after = line.partition("(")
         words = before.split()
         if not bracket or len(words) < 10 or not words[6].startswith("0x"):
             continue
         source, destination = Address(words[2], int(words[3])), Address(words[4], int(words[5]))
         payload, packets, lost = " ".join(words[7:-2]), int(words[-2]), int(words[-1])
-        streams.append(RtpStream(source, destination, int(words[6], 16), payload, packets, lost))
+        jitter = float(after.split()[5])
+        streams.append(RtpStream(source, destination, int(words[6], 16), payload, packets, lost, jitter))
     return streams
 
 
