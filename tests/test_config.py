@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recorderd.config import Config, load_config
 from recorderd.config.loader import parse_config
 from recorderd.errors import ConfigError
+from recorderd.wire.tunnel_settings import TunnelSettings
 
 SMALL = "spool: {path: spool}\nencryption: {recipients: [keys/vault.pub]}\n"
 BASE = Path("/etc/recorderd")
@@ -74,6 +75,17 @@ control: {socket: /run/recorderd/control.sock}
     assert config.control_socket == Path("/run/recorderd/control.sock")
 
 
+def test_tunnels_are_opened_in_files_and_live_where_they_are_named() -> None:
+    config = parse(SMALL).capture
+    assert config.tunnels_opened(live=False) == TunnelSettings()
+    assert config.tunnels_opened(live=True).opened == frozenset()
+    config = parse(SMALL + "capture: {tunnels: [vxlan], tunnel_ports: {vxlan: [9999]}}").capture
+    assert config.tunnels_opened(live=True) == config.tunnels_opened(live=False)
+    assert config.tunnels_opened(live=True).opened == {"vxlan"}
+    assert set(config.tunnels_opened(live=True).udp_ports) == {9999}
+    assert parse(SMALL + "capture: {tunnels: []}").capture.tunnels_opened(live=False).opened == frozenset()
+
+
 def test_the_limits_of_quality_are_those_of_the_review() -> None:
     from recorderd.quality.review import Thresholds
 
@@ -113,16 +125,74 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
         ("capture: {sip_port: [1]}", "capture.sip_port: unknown key; did you mean sip_ports?"),
         ("captur: {}", "captur: unknown key; did you mean capture?"),
         ("siprec: {}", "siprec: not available in this version"),
-        ("policy: []", "policy: not available in this version"),
-        ("privacy: 1", "privacy: not available in this version"),
+        ("policy: []", "policy: must be keys and values, is []"),
+        ("policy: {rules: [{name: a}]}", "policy.rules[0].action: required"),
+        (
+            "policy: {rules: [{name: a, action: record}, {name: a, action: record}]}",
+            "policy.rules: a rule's name must be its own: a",
+        ),
+        (
+            "policy: {rules: [{name: a, action: record, match: {form: x}}]}",
+            "policy.rules[0].match.form: unknown key; did you mean from?",
+        ),
+        (
+            "policy: {rules: [{name: a, action: record, match: {from: [2001]}}]}",
+            "policy.rules[0].match.from[0]: must be text, is 2001 (quotes make it text)",
+        ),
+        (
+            "policy: {rules: [{name: a, action: record, match: {number: 9-1}}]}",
+            "policy.rules[0].match.number[0]: a range has two numbers of as many digits, the smaller first",
+        ),
+        (
+            "policy: {rules: [{name: a, action: record, match: {time: 8-18}}]}",
+            "policy.rules[0].match.time[0]: must be hours such as 08:00-18:30, is '8-18'",
+        ),
+        (
+            "policy: {rules: [{name: a, action: record, match: {days: monday}}]}",
+            "policy.rules[0].match.days[0]: must be a day such as mon or days such as mon-fri, is 'monday'",
+        ),
+        (
+            "policy: {timezone: Mars/Olympus}",
+            "policy.timezone: 'Mars/Olympus' is no time zone that this host knows, such as Europe/London",
+        ),
+        ("privacy: 1", "privacy: must be keys and values, is 1"),
+        ("privacy: {dtmf: hide}", "privacy.dtmf: must be 'keep', 'digits' or 'remove', is 'hide'"),
+        ("privacy: {pause: {header: 'X Y'}}", "privacy.pause.header: 'X Y' cannot be the name of a header"),
+        ("privacy: {pause: {max_s: -1}}", "privacy.pause.max_s: must be at least 0.0, is -1"),
         ("retention:", "retention: not available in this version"),
         ("capture: 5", "capture: must be keys and values, is 5"),
         ("capture: {interfaces: any}", "capture.interfaces: must be auto or a list such as [eth0], is 'any'"),
         ("capture: {interfaces: []}", "capture.interfaces: must not be empty"),
+        ("capture: {tunnels: gre}", "capture.tunnels: must be auto or a list such as [vxlan], is 'gre'"),
+        ("capture: {tunnels: [gre, gre]}", "capture.tunnels: given twice: gre"),
+        (
+            "capture: {tunnels: [gre, wires]}",
+            "capture.tunnels[1]: must be 'mpls', 'pppoe', 'gre', 'erspan', 'ipip', 'vxlan', 'geneve', 'tzsp'"
+            " or 'l2tp', is 'wires'",
+        ),
+        (
+            "capture: {tunnel_ports: {gre: [1]}}",
+            "capture.tunnel_ports.gre: unknown key; known here: geneve, l2tp, tzsp, vxlan",
+        ),
         ("capture: {interfaces: [eth0, eth0]}", "capture.interfaces: given twice: eth0"),
         ("capture: {interfaces: [5]}", "capture.interfaces[0]: must be text, is 5 (quotes make it text)"),
         ("capture: {interfaces: [a/b]}", "capture.interfaces[0]: 'a/b' cannot be the name of an interface"),
         ("capture: {sip_ports: []}", "capture.sip_ports: must not be empty"),
+        ("capture: {ws_ports: [80, 80]}", "capture.ws_ports: given twice: 80"),
+        ("capture: {hep_ports: [0]}", "capture.hep_ports[0]: must be at least 1, is 0"),
+        (
+            "capture: {hep: {listen: [udp:0.0.0.0]}}",
+            "capture.hep.listen[0]: must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, is 'udp:0.0.0.0'",
+        ),
+        (
+            "capture: {hep: {listen: ['tcp:1.2.3.400:9060']}}",
+            "capture.hep.listen[0]: must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, is 'tcp:1.2.3.400:9060'",
+        ),
+        (
+            "capture: {hep: {allow: [10.0.0.1/8]}}",
+            "capture.hep.allow[0]: must be a network such as 10.0.0.0/8: 10.0.0.1/8 has host bits set",
+        ),
+        ("capture: {hep: {password: ''}}", "capture.hep.password: must not be empty"),
         ("capture: {sip_ports: 5060}", "capture.sip_ports: must be a list, is 5060"),
         ("capture: {sip_ports: [0]}", "capture.sip_ports[0]: must be at least 1, is 0"),
         ("capture: {sip_ports: [65536]}", "capture.sip_ports[0]: must be at most 65535, is 65536"),

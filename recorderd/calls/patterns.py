@@ -126,6 +126,8 @@ class _Expression:
     def _one(self, depth: int) -> int:
         """One character, class or group; its ways."""
         text, at = self._text, self._at
+        if text[at] == "{":
+            raise ValueError(f"/{text}/: {{ needs a backslash where it is no quantity below 1000")
         if text[at] == "[":
             found = _CLASS.match(text, at)
             if found is None:

@@ -5,7 +5,7 @@ call is ever on its way to the disk. It depends on nothing but the rules and the
 alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
@@ -32,7 +32,7 @@ class CallFacts:
     Attributes:
         call_id: of the conversation's first call, so that all its calls are decided alike.
         source: the address that the caller's message came from, `destination` where it went.
-        headers: values by lower-case long name.
+        headers: values by lower-case long name. None, like an empty address, where it is not known any more.
         time_ns: when it was captured, since the epoch.
         direction: known otherwise; None: to be told from the ends.
     """
@@ -42,7 +42,7 @@ class CallFacts:
     to_user: str
     source: str
     destination: str
-    headers: Mapping[str, Sequence[str]]
+    headers: Mapping[str, Sequence[str]] | None
     time_ns: int
     direction: Direction | None = None
 
@@ -124,13 +124,23 @@ class Policy:
 
     def decide(self, facts: CallFacts) -> Decision:
         """The first rule that fits, or the default."""
-        for rule in self.rules:
-            if self._fits(rule, facts):
-                return Decision(rule.action, rule.name)
-        return Decision(self.default, DEFAULT)
+        return self.possible(facts)[0]
 
-    def direction(self, facts: CallFacts) -> Direction:
-        """Where a call comes from and goes to.
+    def possible(self, facts: CallFacts) -> list[Decision]:
+        """All decisions that there may have been, where some of the facts are not known any more: what needs
+        them may have fitted or not. One where all is known.
+        """
+        found: list[Decision] = []
+        for rule in self.rules:
+            fits = self._fits(rule, facts)
+            if fits is not False:
+                found.append(Decision(rule.action, rule.name))
+            if fits:
+                return found
+        return [*found, Decision(self.default, DEFAULT)]
+
+    def direction(self, facts: CallFacts) -> Direction | None:
+        """Where a call comes from and goes to; None where that cannot be told any more.
 
         The caller is internal by number or by the address its message came from. The callee is so by number;
         the address counts only where no numbers are named, because a call to the world goes through the
@@ -141,25 +151,36 @@ class Policy:
         numbers = self.internal_numbers
         caller = _any(numbers, facts.from_user) or _within(self.internal_networks, facts.source)
         if numbers:
-            callee = _any(numbers, facts.to_user)
+            callee: bool | None = _any(numbers, facts.to_user)
         else:
             callee = _within(self.internal_networks, facts.destination)
-        return _DIRECTIONS[caller, callee]
+        return None if caller is None or callee is None else _DIRECTIONS[caller, callee]
 
-    def _fits(self, rule: Rule, facts: CallFacts) -> bool:
+    def _fits(self, rule: Rule, facts: CallFacts) -> bool | None:
+        """Whether a rule fits; None where that takes what is not known."""
+        fits: list[bool | None] = list(self._conditions(rule, facts))
+        return False if False in fits else None if None in fits else True
+
+    def _conditions(self, rule: Rule, facts: CallFacts) -> Iterator[bool | None]:
         match = rule.match
-        return (
-            (not match.from_ or _any(match.from_, facts.from_user))
-            and (not match.to or _any(match.to, facts.to_user))
-            and (
-                not match.number or any(_any(match.number, each) for each in (facts.from_user, facts.to_user))
-            )
-            and (not match.address or any(_within(match.address, each) for each in _ends(facts)))
-            and all(_header(facts, name, wanted) for name, wanted in match.header.items())
-            and (not match.direction or self.direction(facts) in match.direction)
-            and (not (match.hours or match.days) or self._now(match, facts.time_ns))
-            and (match.percentage is None or share(facts.call_id, rule.name) < match.percentage)
-        )
+        if match.from_:
+            yield _any(match.from_, facts.from_user)
+        if match.to:
+            yield _any(match.to, facts.to_user)
+        if match.number:
+            yield any(_any(match.number, each) for each in (facts.from_user, facts.to_user))
+        if match.address:
+            ends = [_within(match.address, each) for each in (facts.source, facts.destination)]
+            yield True if True in ends else None if None in ends else False
+        for name, wanted in match.header.items():
+            yield None if facts.headers is None else _header(facts.headers, name, wanted)
+        if match.direction:
+            direction = self.direction(facts)
+            yield None if direction is None else direction in match.direction
+        if match.hours or match.days:
+            yield self._now(match, facts.time_ns)
+        if match.percentage is not None:
+            yield share(facts.call_id, rule.name) < match.percentage
 
     def _now(self, match: Match, time_ns: int) -> bool:
         moment = (_EPOCH + timedelta(microseconds=time_ns // 1000)).astimezone(self.zone)
@@ -196,22 +217,21 @@ def _person(rule: str) -> bytes:
     return blake2b(rule.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _ends(facts: CallFacts) -> tuple[str, str]:
-    return facts.source, facts.destination
-
-
 def _any(patterns: Sequence[Pattern], text: str) -> bool:
     plain = plain_number(text)
     return any(matches(plain) or (plain != text and matches(text)) for matches in patterns)
 
 
-def _header(facts: CallFacts, name: str, wanted: Sequence[Pattern]) -> bool:
-    return any(matches(value) for value in facts.headers.get(name, ()) for matches in wanted)
+def _header(headers: Mapping[str, Sequence[str]], name: str, wanted: Sequence[Pattern]) -> bool:
+    return any(matches(value) for value in headers.get(name, ()) for matches in wanted)
 
 
-def _within(networks: Sequence[Network], host: str) -> bool:
+def _within(networks: Sequence[Network], host: str) -> bool | None:
+    """Whether an address is in one of the networks; None where it is not known and may be."""
     if not networks:
         return False
+    if not host:
+        return None
     try:
         address: IPv4Address | IPv6Address = ip_address(host)
     except ValueError:

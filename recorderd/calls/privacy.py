@@ -1,6 +1,5 @@
 """What is hidden of a call's numbers, and how its ends ask for a pause of the recording."""
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,9 +14,7 @@ LEAST_HIDDEN: Final = 3
 WISHES: Final[dict[str, Wish]] = {"pause": "pause", "resume": "resume", "off": "off"}
 
 _ASKING: Final = frozenset({"INVITE", "UPDATE", "INFO"})
-_SIGNAL: Final = re.compile(rb"^[ \t]*Signal[ \t]*=[ \t]*([0-9A-Da-d*#])[ \t\r]*$", re.MULTILINE)
-_BARE: Final = re.compile(rb"\s*([0-9A-Da-d*#])\s*")
-_NUMBERS: Final = ("from", "to", "user", "uri", "display")
+_NUMBERS: Final = ("from", "to", "user", "display")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,12 @@ class Masks:
             first, last = 0, min(last, len(text) // 2)
         return text[:first] + "*" * (len(text) - first - last) + text[len(text) - last :]
 
+    def _uri(self, text: str) -> str:
+        scheme, colon, rest = text.partition(":")
+        user, at, host = rest.partition("@")
+        # Without an @ it is a host alone, or a number (RFC 3966).
+        return f"{scheme}{colon}{self.number(user) if at or scheme == 'tel' else user}{at}{host}"
+
     def shown(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Facts of a call or a recording (`from`, `to`, and of its parts) as the index may have them."""
         return self._hidden(facts) if self.manifest else facts
@@ -50,6 +53,8 @@ class Masks:
         for key, value in facts.items():
             if key in _NUMBERS and isinstance(value, str):
                 out[key] = self.number(value)
+            elif key == "uri" and isinstance(value, str):
+                out[key] = self._uri(value)
             elif key in ("participants", "legs") and isinstance(value, list):
                 out[key] = [self._hidden(each) for each in value]
             else:
@@ -63,15 +68,3 @@ def wish(message: SipMessage, header: str) -> Wish | None:
         return None
     value = message.header(header)
     return None if value is None else WISHES.get(value.partition(";")[0].strip().lower())
-
-
-def info_key(message: SipMessage) -> str | None:
-    """The key that an INFO tells of (`application/dtmf-relay`, `application/dtmf`); None for any other."""
-    if message.method != "INFO" or len(message.body) > 256:
-        return None
-    found = None
-    if message.content_type == "application/dtmf-relay":
-        found = _SIGNAL.search(message.body)
-    elif message.content_type == "application/dtmf":
-        found = _BARE.fullmatch(message.body) or _SIGNAL.search(message.body)
-    return found[1].decode().upper() if found else None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from recorderd.config.models import LATER, TAGS, Config
+from recorderd.config.policy import PolicyConfig
 from recorderd.config.yaml_lines import Document, Fault, KeyPath, key_text, parse_yaml
 from recorderd.errors import ConfigError
 
@@ -47,6 +48,30 @@ def parse_config(data: bytes, name: str, base: Path) -> Config:
         raise ConfigError("\n".join(_text(name, fault) for fault in sorted(faults, key=_order)))
     config.read_from(name, document)
     return config
+
+
+def load_policy(path: Path) -> PolicyConfig:
+    """Load rules to be tried: a file with a section `policy`, as a whole configuration, or its content alone.
+
+    Raises ConfigError with all that is wrong, a line each, in the order of the file.
+    """
+    try:
+        document = parse_yaml(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    faults = list(document.faults)
+    values = document.values if isinstance(document.values, dict) else {}
+    where: KeyPath = ("policy",) if "policy" in values else ()
+    try:
+        policy = PolicyConfig.model_validate(values["policy"] if where else values)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            place: KeyPath = (*where, *details["loc"])
+            what = _what(details, ("policy", *details["loc"]))
+            faults.append(Fault(document.line(place), place, what))
+    if faults:
+        raise ConfigError("\n".join(_text(str(path), fault) for fault in sorted(faults, key=_order)))
+    return policy
 
 
 def _overlaps(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -100,6 +125,8 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
             return f"must be keys and values, is {given}"
         case "literal_error" if path[-1:] == ("interfaces",):
             return f"must be auto or a list such as [eth0], is {given}"
+        case "literal_error" if path[-1:] == ("tunnels",):
+            return f"must be auto or a list such as [vxlan], is {given}"
         case "literal_error":
             return f"must be {context['expected']}, is {given}"
         case "greater_than_equal":
@@ -130,7 +157,8 @@ def _shown(value: object) -> str:
 def _unknown_key(path: KeyPath) -> str:
     if len(path) == 1 and path[0] in LATER:
         return "not available in this version"
-    known = sorted(_model_at(path[:-1]).model_fields)
+    fields = _model_at(path[:-1]).model_fields
+    known = sorted(field.alias or name for name, field in fields.items())
     near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
     if near:
         return f"unknown key; did you mean {near[0]}?"
@@ -142,7 +170,8 @@ def _model_at(path: KeyPath) -> type[BaseModel]:
     model: type[BaseModel] = Config
     for part in path:
         if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation) or model
+            known = model.model_fields.get(part)
+            model = (_model_in(known.annotation) if known else None) or model
     return model
 
 

@@ -5,6 +5,7 @@ them. Values are strict: ``"5060"`` is no number and ``yes`` is no string. Paths
 relative one is taken from the folder of the configuration file.
 """
 
+import ipaddress
 import os
 import re
 import socket
@@ -13,23 +14,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PrivateAttr,
     Tag,
     ValidationInfo,
-    model_validator,
 )
 
 from recorderd.alerts.syslog import FACILITIES
+from recorderd.config.conversations import ConversationsConfig
+from recorderd.config.policy import PolicyConfig
+from recorderd.config.privacy import PrivacyConfig
+from recorderd.config.section import Section
 from recorderd.config.yaml_lines import Document, key_text
+from recorderd.wire.tunnel_settings import PORTS, TUNNELS, Tunnel, TunnelSettings
 
 AUTO: Literal["auto"] = "auto"
 
-LATER = ("siprec", "policy", "privacy", "retention")
+LATER = ("siprec", "retention")
 """Sections of the product that this version does not have: refused by name, so that nobody believes them."""
 
 TAGS = ("<auto>", "<list>", "<number>")
@@ -91,6 +94,24 @@ def _syslog_address(value: str) -> str:
     return value
 
 
+def _hep_address(value: str) -> str:
+    match = re.fullmatch(r"(?:udp|tcp):(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", value)
+    try:
+        if not match or not 0 < int(match[3]) < 65536:
+            raise ValueError
+        ipaddress.ip_address(match[1] or match[2])
+    except ValueError:
+        raise ValueError(f"must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, is {value!r}") from None
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"must be a network such as 10.0.0.0/8: {error}") from None
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Interface = Annotated[str, AfterValidator(_interface)]
@@ -99,21 +120,11 @@ Workers = Annotated[int, Field(ge=1, le=64)]
 RingMegabytes = Annotated[int, Field(ge=1, le=4096)]
 Dbov = Annotated[float, Field(ge=-127.0, le=0.0)]
 # Strict mode takes no list for a tuple; the elements stay strict.
+Tunnels = Annotated[tuple[Tunnel, ...], Field(strict=False), AfterValidator(_unique)]
 Interfaces = Annotated[tuple[Interface, ...], Field(strict=False), AfterValidator(_some)]
 
 
-class _Section(BaseModel):
-    # The sections' validators are built once, inside that of the whole configuration.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, value: Any) -> Any:
-        # A section whose keys are all commented out is null to YAML.
-        return {} if value is None else value
-
-
-class SiteConfig(_Section):
+class SiteConfig(Section):
     """Where this recorder stands."""
 
     name: str = Field(
@@ -124,7 +135,38 @@ class SiteConfig(_Section):
     )
 
 
-class CaptureConfig(_Section):
+class HepConfig(Section):
+    """Who may pass on signalling that cannot be read on the wire."""
+
+    listen: Annotated[
+        tuple[Annotated[str, AfterValidator(_hep_address)], ...],
+        Field(strict=False),
+        AfterValidator(_unique),
+    ] = Field(
+        default=(),
+        description="where HEP is taken in, each `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`; live only",
+    )
+    password: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        default=None, description="packets with another authentication key (HEP3), or none, are refused"
+    )
+    allow: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(_unique)
+    ] = Field(default=("127.0.0.0/8", "::1/128"), description="networks whose packets are taken in")
+
+
+Ports = Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)]
+
+
+class TunnelPortsConfig(Section):
+    """Where tunnels over UDP are."""
+
+    vxlan: Ports = Field(default=PORTS["vxlan"], description="UDP ports of VXLAN")
+    geneve: Ports = Field(default=PORTS["geneve"], description="UDP ports of Geneve")
+    tzsp: Ports = Field(default=PORTS["tzsp"], description="UDP ports of TZSP")
+    l2tp: Ports = Field(default=PORTS["l2tp"], description="UDP ports of L2TP version 2")
+
+
+class CaptureConfig(Section):
     """What is tapped, and how long the engine waits."""
 
     interfaces: Annotated[
@@ -132,6 +174,10 @@ class CaptureConfig(_Section):
         Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<list>"),
     ] = Field(
         default=AUTO, description="the interfaces to tap; `auto`: every one that is up, loopback included"
+    )
+    promiscuous: bool = Field(
+        default=False,
+        description="whether frames are taken in that are not addressed to this host: for a mirror port",
     )
     workers: Annotated[
         Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Workers, Tag("<number>")],
@@ -142,7 +188,13 @@ class CaptureConfig(_Section):
         " than the host has cores; each has rings of its own",
     )
     sip_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)] = Field(
-        default=(5060,), description="UDP ports on which SIP is spoken"
+        default=(5060,), description="ports of UDP and TCP on which SIP is spoken, over WebSocket too"
+    )
+    ws_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+        default=(), description="further ports of TCP on which SIP is spoken over WebSocket alone"
+    )
+    hep_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+        default=(), description="ports of UDP and TCP to which others send HEP: it is read as it passes by"
     )
     media_ring_mb: RingMegabytes = Field(default=64, description="MiB of kernel ring for media, an interface")
     signalling_ring_mb: RingMegabytes = Field(
@@ -163,9 +215,24 @@ class CaptureConfig(_Section):
         default=5.0,
         description="how long packets of an unknown stream are kept for the SDP that explains them",
     )
+    tunnels: Annotated[
+        Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Tunnels, Tag("<list>")],
+        Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<list>"),
+    ] = Field(
+        default=AUTO,
+        description="the tunnels that are opened: a list of `mpls`, `pppoe`, `gre`, `erspan`, `ipip`,"
+        " `vxlan`, `geneve`, `tzsp`, `l2tp`; `auto`: all of them in capture files, none live",
+    )
+    tunnel_ports: TunnelPortsConfig = Field(default_factory=TunnelPortsConfig)
+    hep: HepConfig = Field(default_factory=HepConfig)
+
+    def tunnels_opened(self, *, live: bool) -> TunnelSettings:
+        """Which tunnels are opened, and where."""
+        chosen = self.tunnels if self.tunnels != AUTO else () if live else TUNNELS
+        return TunnelSettings(frozenset(chosen), self.tunnel_ports.model_dump())
 
 
-class QualityConfig(_Section):
+class QualityConfig(Section):
     """When a track is put forward for review: the fields of :class:`recorderd.quality.review.Thresholds`."""
 
     silent_dbov: Dbov = Field(
@@ -201,7 +268,7 @@ def _facility(value: str) -> str:
     return value
 
 
-class SyslogConfig(_Section):
+class SyslogConfig(Section):
     """Where the lines for flagged calls go."""
 
     enabled: bool = Field(
@@ -216,13 +283,13 @@ class SyslogConfig(_Section):
     )
 
 
-class AlertsConfig(_Section):
+class AlertsConfig(Section):
     """Who is told."""
 
     syslog: SyslogConfig = Field(default_factory=SyslogConfig)
 
 
-class SpoolConfig(_Section):
+class SpoolConfig(Section):
     """Where recordings are written."""
 
     path: AbsolutePath = Field(description="the folder of the recordings, the index and the host's key")
@@ -232,7 +299,7 @@ class SpoolConfig(_Section):
     )
 
 
-class EncryptionConfig(_Section):
+class EncryptionConfig(Section):
     """Who can open the recordings."""
 
     recipients: Annotated[tuple[AbsolutePath, ...], Field(strict=False), AfterValidator(_some)] = Field(
@@ -243,7 +310,7 @@ class EncryptionConfig(_Section):
     )
 
 
-class FileRemote(_Section):
+class FileRemote(Section):
     """A folder: another disk, or a mounted share."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = Field(
@@ -258,7 +325,7 @@ def _names_differ(remotes: tuple[FileRemote, ...]) -> tuple[FileRemote, ...]:
     return remotes
 
 
-class SyncConfig(_Section):
+class SyncConfig(Section):
     """Where recordings are carried to."""
 
     remotes: Annotated[tuple[FileRemote, ...], Field(strict=False), AfterValidator(_names_differ)] = Field(
@@ -269,7 +336,7 @@ class SyncConfig(_Section):
     )
 
 
-class ControlConfig(_Section):
+class ControlConfig(Section):
     """How other programs reach the running daemon."""
 
     socket: AbsolutePath | None = Field(
@@ -277,11 +344,14 @@ class ControlConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration."""
 
     site: SiteConfig = Field(default_factory=SiteConfig)
     capture: CaptureConfig = Field(default_factory=CaptureConfig)
+    conversations: ConversationsConfig = Field(default_factory=ConversationsConfig)
+    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     quality: QualityConfig = Field(default_factory=QualityConfig)
     alerts: AlertsConfig = Field(default_factory=AlertsConfig)
     spool: SpoolConfig
