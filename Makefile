@@ -33,7 +33,7 @@ $(MADE): setup.cfg pyproject.toml tools/bootstrap.sh | needs-recorder
 run: needs-recorder-run $(MADE) ## set up, record a real call, go on recording (ONCE=1: stop after the call)
 	@$(PY) -m recorderd.tools.first_run $(if $(ONCE),--once)
 
-test: needs-recorder-run-test $(MADE) lint ## set up, lint, and pass all tests
+test: needs-recorder-run-test-sbc $(MADE) lint ## set up, lint, and pass all tests
 	$(PY) -m pytest -n 2 --dist loadgroup
 
 lint: setup ## ruff, mypy and the import rules

@@ -5,25 +5,24 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fuzzing import EXAMPLES, FUZZ_TIMES
 from tests.live.daemon import missing_programs
 
 _LIVE_PROGRAMS = ("sipp", "baresip", "tcpdump", "tshark", "editcap")
-_EXAMPLES = 100
-_FUZZ_TIMES = 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--fuzz", action="store_true", help=f"property tests alone, with {_FUZZ_TIMES} times their inputs"
+        "--fuzz", action="store_true", help=f"property tests alone, with {FUZZ_TIMES} times their inputs"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """A shared machine stalls now and then: no deadline for a single example."""
     slow = [HealthCheck.too_slow]
-    settings.register_profile("test", max_examples=_EXAMPLES, deadline=None, suppress_health_check=slow)
+    settings.register_profile("test", max_examples=EXAMPLES, deadline=None, suppress_health_check=slow)
     settings.register_profile(
-        "fuzz", max_examples=_EXAMPLES * _FUZZ_TIMES, deadline=None, suppress_health_check=slow
+        "fuzz", max_examples=EXAMPLES * FUZZ_TIMES, deadline=None, suppress_health_check=slow
     )
     settings.load_profile("fuzz" if config.getoption("--fuzz") else "test")
 

@@ -1,4 +1,4 @@
-"""Network namespaces of a test's own, joined by a veth pair, with tcpdump looking on."""
+"""Network namespaces of a test's own, joined by veth pairs, with tcpdump looking on."""
 
 import contextlib
 import ctypes
@@ -37,6 +37,11 @@ class Namespace:
             finally:
                 if libc.setns(home.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
+
+    @property
+    def prefix(self) -> list[str]:
+        """The words before a command that shall run in the namespace."""
+        return ["ip", "netns", "exec", self.name]
 
     def ip(self, *words: str) -> None:
         ip("-n", self.name, *words)
@@ -95,6 +100,40 @@ class Pair:
     def remove(self) -> None:
         self.here.remove()
         self.there.remove()
+
+
+class Between:
+    """Three namespaces in a row: ``host`` stands between the phones in ``left`` and those in ``right``.
+
+    The host's interface ``left0`` has 10.81.0.1 and the phones there 10.81.0.2; ``right0`` has 10.82.0.1, the
+    phones 10.82.0.2. The host forwards nothing: what crosses it was taken and sent on by a program.
+    """
+
+    LEFT_HOST, LEFT_PHONES = "10.81.0.1", "10.81.0.2"
+    RIGHT_HOST, RIGHT_PHONES = "10.82.0.1", "10.82.0.2"
+
+    def __init__(self) -> None:
+        word = secrets.token_hex(4)
+        self.left, self.host, self.right = (Namespace(f"rt{word}{which}") for which in "lhr")
+        self.host.ip("link", "set", "lo", "up")
+        sides = (
+            ("left0", self.left, self.LEFT_HOST, self.LEFT_PHONES),
+            ("right0", self.right, self.RIGHT_HOST, self.RIGHT_PHONES),
+        )
+        for interface, phones, ours, theirs in sides:
+            here, there = ("name", interface, "netns"), ("name", "phone0", "netns")
+            ip("link", "add", *here, self.host.name, "type", "veth", "peer", *there, phones.name)
+            for namespace, name, address in ((self.host, interface, ours), (phones, "phone0", theirs)):
+                with namespace.entered():  # nothing is to be sent but what a test sends
+                    Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+                namespace.ip("link", "set", name, "up")
+                namespace.ip("addr", "add", f"{address}/24", "dev", name)
+            phones.ip("link", "set", "lo", "up")
+            phones.ip("route", "add", "default", "via", ours)
+
+    def remove(self) -> None:
+        for namespace in (self.left, self.host, self.right):
+            namespace.remove()
 
 
 class Tcpdump:

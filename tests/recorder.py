@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.calls.privacy import Masks
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.engine import Engine, EngineSettings
@@ -41,6 +42,11 @@ class Recorded:
     def calls(self) -> list[dict[str, Any]]:
         with Index.open(self.spool) as index:
             return index.calls()
+
+    @cached_property
+    def alerts(self) -> list[dict[str, Any]]:
+        with Index.open(self.spool) as index:
+            return index.alerts_pending()
 
     def of(self, truth: CallTruth) -> dict[str, Any]:
         """The row of `list` of one call's recording."""
@@ -82,7 +88,10 @@ def record_files(folder: Path, captures: list[Path], settings: EngineSettings | 
 
 
 def record_by(
-    folder: Path, feed: Callable[[Engine], None], settings: EngineSettings | None = None
+    folder: Path,
+    feed: Callable[[Engine], None],
+    settings: EngineSettings | None = None,
+    masks: Masks | None = None,
 ) -> Recorded:
     """Record into a new spool below ``folder`` what ``feed`` gives to the engine."""
     key = folder / "listener.key"
@@ -96,6 +105,7 @@ def record_by(
             HostKey.load_or_create(spool.host_key_path),
             host="test",
             thresholds=Thresholds(),
+            masks=masks,
         )
         with archive:
             engine = Engine(archive, settings or EngineSettings())

@@ -122,6 +122,7 @@ REG, INV, OPT = (
     b"OPTIONS sip:user@example.com SIP/2.0",
 )
 LENGTH = b"Content-Length: %d"
+UNKNOWN_BODY = b'<audio>\r\n <pcmu port="443"/>\r\n</audio>\r\n'
 TYPE = b"Content-Type: application/sdp"
 
 VECTORS = {
@@ -417,6 +418,130 @@ VECTORS = {
         plain(b"OPTIONS nobodyKnowsThisScheme:totallyopaquecontent SIP/2.0", b"unkscm", b"l: 0"),
         "unkscm.call",
         "unkscm",
+        "caller",
+    ),
+    "novelsc": Vector(
+        plain(
+            b"OPTIONS soap.beep://192.0.2.103:3002 SIP/2.0",
+            b"novelsc",
+            b"From: sip:caller@example.net;tag=384",
+            b"CSeq: 3923423 OPTIONS",
+            LENGTH % 0,
+        ),
+        "novelsc.call",
+        "384",
+        "caller",
+    ),
+    "bext01": Vector(
+        plain(
+            OPT,
+            b"bext01",
+            b"From: sip:caller@example.net;tag=242etr",
+            b"Require: nothingSupportsThis, nothingSupportsThisEither",
+            b"Proxy-Require: noProxiesSupportThis, norDoAnyProxiesSupportThis",
+            LENGTH % 0,
+        ),
+        "bext01.call",
+        "242etr",
+        "caller",
+    ),
+    "invut": Vector(
+        plain(
+            INV,
+            b"invut",
+            b"Contact: <sip:caller@host5.example.net>",
+            b"Content-Type: application/unknownformat",
+            LENGTH % len(UNKNOWN_BODY),
+            body=UNKNOWN_BODY,
+        ),
+        "invut.call",
+        "invut",
+        "caller",
+    ),
+    "regaut01": Vector(
+        plain(
+            REG,
+            b"regaut01",
+            b"From: sip:j.user@example.com;tag=87321hj23128",
+            b"CSeq: 9338 REGISTER",
+            b"Authorization: NoOneKnowsThisScheme opaque-data=here",
+            LENGTH % 0,
+            to=b"sip:j.user@example.com",
+        ),
+        "regaut01.call",
+        "87321hj23128",
+        "j.user",
+    ),
+    "bcast": Vector(
+        plain(
+            b"SIP/2.0 200 OK",
+            b"bcast",
+            b"Via: SIP/2.0/UDP 192.0.2.198;branch=z9hG4bK1324923",
+            b"From: sip:user@example.com;tag=11141343",
+            b"CSeq: 35 INVITE",
+            LENGTH % len(SDP),
+            TYPE,
+            b"Contact: <sip:user@host28.example.com>",
+            to=b"sip:user@example.edu;tag=2229",
+            body=SDP,
+        ),
+        "bcast.call",
+        "11141343",
+        "user",
+    ),
+    "cparam01": Vector(
+        plain(
+            REG,
+            b"cparam01",
+            b"From: sip:watson@example.com;tag=838293",
+            b"Contact: sip:+19725552222@gw1.example.net;unknownparam",
+            b"CSeq: 3 REGISTER",
+            b"l: 0",
+            to=b"sip:watson@example.com",
+        ),
+        "cparam01.call",
+        "838293",
+        "watson",
+    ),
+    "cparam02": Vector(
+        plain(
+            REG,
+            b"cparam02",
+            b"From: sip:watson@example.com;tag=838293",
+            b"Contact: <sip:+19725552222@gw1.example.net;unknownparam>",
+            b"CSeq: 3 REGISTER",
+            b"l: 0",
+            to=b"sip:watson@example.com",
+        ),
+        "cparam02.call",
+        "838293",
+        "watson",
+    ),
+    "regescrt": Vector(
+        plain(
+            REG,
+            b"regescrt",
+            b"From: sip:user@example.com;tag=8",
+            b"CSeq: 14398234 REGISTER",
+            b"M: <sip:user@example.com?Route=%3Csip:sip.example.com%3E>",
+            b"L:0",
+        ),
+        "regescrt.call",
+        "8",
+        "user",
+    ),
+    "sdp01": Vector(
+        plain(
+            INV,
+            b"sdp01",
+            b"From: sip:caller@example.net;tag=2234923",
+            b"Accept: text/nothing",
+            TYPE,
+            LENGTH % len(SDP),
+            body=SDP,
+        ),
+        "sdp01.call",
+        "2234923",
         "caller",
     ),
     "unksm2": Vector(

@@ -116,3 +116,24 @@ def test_an_old_python_is_refused(machine: Machine) -> None:
 def test_an_unknown_word_is_refused(machine: Machine) -> None:
     done = machine.bootstrap("everything")
     assert (done.returncode, done.stderr) == (2, "bootstrap.sh: unknown: everything\n")
+
+
+def test_what_is_only_wished_for_stops_nothing(machine: Machine) -> None:
+    """What this machine has in /usr/sbin is seen, what it has in /usr/bin is not."""
+    machine.add("ls", "exit 2")
+    done = machine.bootstrap("recorder", "run", "sbc")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Some tests are skipped without:")
+    assert "kamailio-tls-modules" in done.stderr
+
+
+def test_servers_that_tests_wish_for_are_not_started(machine: Machine) -> None:
+    machine.add("id", "echo 0")
+    machine.add("ls", "exit 2")
+    machine.add("apt-get", f'echo "$1 $6 $7" >>{machine.programs}/log')
+    machine.add("systemctl", f'echo "$*" >>{machine.programs}/log')
+    done = machine.bootstrap("sbc")
+    assert (done.returncode, done.stderr) == (0, "")
+    *masked, installed = (machine.programs / "log").read_text().splitlines()
+    assert "mask --quiet rtpengine-daemon.service" in masked
+    assert installed.startswith("install ")

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.calls.events import (
@@ -22,6 +22,7 @@ from recorderd.calls.table import CallTable
 from recorderd.calls.timers import Limits
 from recorderd.wire.sip import SipError, parse_sip
 from tests.call_script import ALICE, BOB, MS, PROXY, SECOND, START, Dialog, sdp
+from tests.fuzzing import inputs
 from tests.sip_torture import VECTORS
 
 
@@ -129,7 +130,7 @@ def life(rng):
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@inputs(150)
 def test_any_order_loss_and_repetition(rng):
     messages = [message for _ in range(rng.randint(1, 3)) for message in life(rng)]
     for _ in range(rng.randint(0, 10)):
@@ -184,7 +185,7 @@ def test_any_order_loss_and_repetition(rng):
         max_size=40,
     )
 )
-@settings(max_examples=300, deadline=None)
+@inputs(300)
 def test_any_messages_of_one_call_id(steps):
     table, now = Checked(), START
     hops = [(ALICE, BOB), (BOB, ALICE), (ALICE, PROXY)]

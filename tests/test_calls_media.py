@@ -121,8 +121,9 @@ class TestOfferAndAnswer:
     def test_only_audio_is_expected_and_its_line_is_told(self):
         dialog = Dialog()
         video = "v=0\r\nc=IN IP4 10.0.0.1\r\nm=video 4100 RTP/AVP 31\r\nm=audio 4000 RTP/AVP 0\r\n"
-        [_, expected] = dialog.invite(video)
+        [_, expected, other] = dialog.invite(video)
         assert (expected.line, expected.endpoint) == (1, A)
+        assert (other.kind, other.state) == ("video", "offered")
 
     def test_a_description_that_cannot_be_read_is_a_defect_not_an_end(self):
         dialog = Dialog()

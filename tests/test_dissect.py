@@ -161,8 +161,12 @@ def test_rtp_header_that_does_not_fit(name: str) -> None:
     bad = framed(datagram(*(V4[0], 1000, V4[1], 2000), BROKEN_RTP[name]), LinkType.ETHERNET)
     result, counted = dissect(as_frames([good, bad, good]))
     assert counted == {"media": 2, "rtp_invalid": 1}
-    assert result.media.row.tolist() == [0, 2]
-    assert [result.media.payload(n) for n in range(2)] == [b"\xd5" * 160] * 2
+    media = result.media
+    if name.startswith("padding"):  # SRTP may look so: whoever has the keys may open it
+        assert media.payload_len.tolist() == [160, -1, 160]
+        media = media.where(media.payload_len >= 0)
+    assert media.row.tolist() == [0, 2]
+    assert [media.payload(n) for n in range(2)] == [b"\xd5" * 160] * 2
 
 
 def test_padding_count_of_zero_keeps_the_payload() -> None:

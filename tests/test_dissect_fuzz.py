@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.wire.dissect import OUTCOMES, Dissector
@@ -30,6 +30,7 @@ from tests.capture_builder import (
     rtp,
     udp,
 )
+from tests.fuzzing import inputs
 
 V4 = ("10.1.2.3", "192.168.77.9")
 V6 = ("2001:db8::1:2", "fe80::9")
@@ -223,7 +224,10 @@ def check(frames: Frames) -> None:
         for n in range(len(frames))
     ]
     media, found = result.media, {}
-    for n in range(len(media)):
+    if counters["reassembled"] == 0:
+        for row in media.row[media.payload_len < 0].tolist():
+            assert expected[row][0] == "rtp_invalid"
+    for n in np.flatnonzero(media.payload_len >= 0).tolist():
         second = int(media.payload_type[n]) | int(media.marker[n]) << 7
         start = int(media.transport_at[n]) + 8
         place = (int(media.payload_at[n]) - start, int(media.payload_len[n]), start)
@@ -307,7 +311,7 @@ def test_random_bytes_in_bulk(link: LinkType) -> None:
 
 
 @pytest.mark.parametrize("link", ALL_LINKS, ids=lambda link: link.name)
-@settings(max_examples=150, deadline=None)
+@inputs(150)
 @given(batch=st.lists(st.binary(max_size=120), max_size=6), snaplen=st.integers(1, 130))
 def test_any_bytes(link: LinkType, batch: list[bytes], snaplen: int) -> None:
     check(as_frames(batch, link, snaplen=snaplen))
@@ -320,7 +324,7 @@ def test_any_bytes(link: LinkType, batch: list[bytes], snaplen: int) -> None:
     ),
     snaplen=st.integers(1, 200),
 )
-@settings(max_examples=300, deadline=None)
+@inputs(300)
 def test_any_damage(batch: list[tuple[bytes, int, bytes]], snaplen: int) -> None:
     frames = [packet[:at] + damage + packet[at + len(damage) :] for packet, at, damage in batch]
     check(as_frames(frames, LinkType.RAW, snaplen=snaplen))

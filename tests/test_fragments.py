@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.wire.dissect import OUTCOMES, Dissector
@@ -25,6 +25,7 @@ from tests.capture_builder import (
     rtp,
     udp,
 )
+from tests.fuzzing import inputs
 
 V4 = ("10.1.2.3", "192.168.77.9")
 V6 = ("2001:db8::1:2", "fe80::9")
@@ -259,7 +260,7 @@ def test_a_clock_that_jumps_between_two_fragments(jump: int) -> None:
     assert (whole is not None) == (jump < 0)
 
 
-@settings(max_examples=300, deadline=None)
+@inputs(300)
 @given(
     pieces=st.lists(
         st.builds(
@@ -285,7 +286,7 @@ def test_any_fragments_keep_the_bounds(pieces: list[Fragment]) -> None:
     assert counters["fragments"] == len(pieces)
 
 
-@settings(max_examples=100, deadline=None)
+@inputs(100)
 @given(
     payload=st.binary(min_size=1, max_size=400),
     size=st.integers(1, 12),

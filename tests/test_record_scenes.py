@@ -272,7 +272,7 @@ def test_encrypted_media_is_told_and_never_written(tmp_path):
     captures[0].write_bytes(data.replace(b"a=sendrecv", b"a=crypto:1"))
     recorded = record_files(tmp_path, captures)
     call = recorded.call(truth)
-    assert (call["outcome"], call["reason"]) == ("missing", "encrypted, not recordable")
+    assert (call["outcome"], call["reason"]) == ("missing", "encrypted, not recordable: a key that cannot be read")
     assert [row["call_ids"] for row in recorded.rows] == [[good.call_id]]
     assert recorded.engine.counters["streams_encrypted"] == 2
     assert recorded.engine.status()["streams"] == 0

@@ -7,12 +7,25 @@ import pytest
 
 from recorderd.capture.files import open_capture
 from recorderd.service.engine import EngineSettings
+from recorderd.wire.frames import LinkType
 from recorderd.wire.tunnel_settings import TunnelSettings
-from tests.capture_builder import pcap
+from tests.capture_builder import framed, pcap
 from tests.recorder import assert_exact, record_files
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
-from tests.tunnel_builder import erspan2, erspan3, ethernet, geneve, gre, outer, outer_udp, tzsp, vxlan
+from tests.tunnel_builder import (
+    IP_TUNNELS,
+    LINK_TUNNELS,
+    erspan2,
+    erspan3,
+    ethernet,
+    geneve,
+    gre,
+    outer,
+    outer_udp,
+    tzsp,
+    vxlan,
+)
 
 MIRRORS: dict[str, Callable[[bytes], bytes]] = {
     "vxlan": lambda frame: outer_udp(vxlan(frame), 4789),
@@ -85,3 +98,39 @@ def test_tunnels_that_stay_closed(tmp_path: Path) -> None:
     settings = EngineSettings(tunnels=TunnelSettings(frozenset({"gre"})))
     recorded = record_files(tmp_path, [mirrored(plain, MIRRORS["vxlan"])], settings)
     assert recorded.calls == recorded.rows == []
+
+
+WIRES: dict[str, tuple[LinkType, Callable[[bytes], bytes]]] = {
+    **{name: (LinkType.ETHERNET, wrap) for name, wrap in LINK_TUNNELS.items()},
+    **{
+        name: (LinkType.ETHERNET, lambda packet, wrap=wrap: ethernet(wrap(packet, 4)))
+        for name, wrap in IP_TUNNELS.items()
+    },
+    **{
+        f"link {link.name}": (link, lambda packet, link=link: framed(packet, link))
+        for link in LinkType
+        if link not in (LinkType.IPV4, LinkType.IPV6)
+    },
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_calls_on_every_wire(tmp_path: Path, wire: str) -> None:
+    """Of IPv4 and of IPv6, the signalling in fragments."""
+    link, wrap = WIRES[wire]
+    simulator = PbxSimulator(seed=6, sip_mtu=700, linktype=LinkType.RAW)
+    truths = [simulator.add(CallScript(ring_s=0.3, talk_s=2.0, ip_version=version)) for version in (4, 6)]
+    times, packets = [], []
+    for time_ns, packet in frames_of(simulator.write(tmp_path / "plain.pcap")):
+        times.append(time_ns)
+        packets.append(wrap(packet))
+    capture = tmp_path / "wire.pcap"
+    capture.write_bytes(pcap(packets, link, times=times))
+    recorded = record_files(tmp_path, [capture])
+    assert len(recorded.rows) == len(recorded.calls) == 2
+    for truth in truths:
+        call = recorded.call(truth)
+        assert (call["outcome"], call["reason"]) == ("complete", "")
+        for side in (truth.caller, truth.callee):
+            assert_exact(recorded, truth, side)
+            assert recorded.track(recorded.of(truth), side.side)["packets"] == side.packets

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.errors import PeerError
@@ -11,6 +11,7 @@ from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp import DIRECTIONS, MAX_MEDIA, MAX_SDP, SdpError, parse_sdp, sdp_of
 from recorderd.wire.sdp_formats import MAX_CLOCK_RATE, STATIC, PayloadFormat, parse_rtpmap, static_format
 from recorderd.wire.sip import parse_sip
+from tests.fuzzing import inputs
 
 SDP = (
     b"v=0\r\no=alice 2890844526 2890844526 IN IP4 host.example.com\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n"
@@ -409,7 +410,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=60).map(b"".join))
-@settings(max_examples=300)
+@inputs(300)
 def test_any_mixture_of_lines(body):
     read(body)
 

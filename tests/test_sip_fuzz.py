@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.wire.multipart import parts_of
@@ -13,6 +13,7 @@ from recorderd.wire.sdp import SdpError, sdp_of
 from recorderd.wire.sip import MAX_HEAD, MAX_MESSAGE, SipError, SipMessage, parse_sip
 from recorderd.wire.sip_headers import MAX_HEADERS
 from recorderd.wire.sip_party import parse_party
+from tests.fuzzing import inputs
 from tests.sip_torture import VECTORS
 
 SEEDS = [vector.data for vector in VECTORS.values()]
@@ -82,13 +83,13 @@ def test_any_bytes(data):
 
 
 @given(st.lists(PIECES, max_size=60).map(b"".join))
-@settings(max_examples=300)
+@inputs(300)
 def test_any_mixture_of_what_messages_are_made_of(data):
     read(data)
 
 
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False))
-@settings(max_examples=400)
+@inputs(400)
 def test_any_damage_to_a_message(seed, rng):
     data = bytearray(seed)
     for _ in range(rng.randint(1, 8)):

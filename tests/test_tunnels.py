@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.wire.dissect import OUTCOMES, Dissected, Dissector
@@ -25,6 +25,7 @@ from tests.capture_builder import (
     pcap,
     rtp,
 )
+from tests.fuzzing import inputs
 from tests.live.tshark import tshark_fields
 from tests.tunnel_builder import (
     IP_TUNNELS,
@@ -125,7 +126,7 @@ def stacked(packet: bytes, stack: tuple[str, list[tuple[str, int]]]) -> bytes:
 @given(
     stacks=st.lists(st.tuples(STACKS, st.sampled_from([V4, V6]), st.integers(0, 2)), min_size=1, max_size=12)
 )
-@settings(max_examples=200, deadline=None)
+@inputs(200)
 def test_any_stack_of_tunnels(
     stacks: list[tuple[tuple[str, list[tuple[str, int]]], tuple[str, str], int]],
 ) -> None:

@@ -30,6 +30,9 @@ COMMANDS = {
     "keygen": "make a private identity and its public recipient",
     "sync": "copy recordings to the remotes and verify them there",
     "doctor": "check this host and its configuration",
+    "pause": "record nothing of a running call until it is resumed",
+    "resume": "go on recording a call that was paused",
+    "policy": "see what the rules make of calls",
     "test-call": "place a real call and see it recorded",
 }
 INTERRUPTED = 130

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=LAYOUTS,
         default="stereo",
-        help="stereo: caller left, callee right; tracks: a file each speaker; mix: everybody on one channel",
+        help="stereo: who called left, who was called right; tracks: a file each speaker;"
+        " mix: everybody on one channel",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: what OUT ends in, else wav")
 

@@ -31,7 +31,7 @@ class Heard:
     @property
     def speakers(self) -> dict[str, TrackAudio]:
         """The tracks of the call's own speakers."""
-        return {label: track for label, track in self.tracks.items() if label in ORDER}
+        return {label: track for label, track in self.tracks.items() if label != STRANGER}
 
     def rate(self) -> int:
         """The highest rate among the tracks, in Hz."""
@@ -41,21 +41,30 @@ class Heard:
 def hear(recording: Recording) -> Heard:
     """Gather a recording's packets into tracks. Raises SpoolCorrupt, WrongKey."""
     lanes: dict[int, LanePackets] = {}
+    until_us: dict[int, int] = {}
     labels: dict[int, str] = {}
     for event in recording.events:
         _event(event, lanes, labels)
+        if event.get("event") == "covered":
+            until_us[int(event["stream"])] = int(event["time_us"])
     for media in recording.media():
-        _media(media.base_time_us, media.rows, media.payload, lanes)
+        _media(media.base_time_us, media.rows, media.payload, lanes, until_us)
     tracks: dict[str, TrackAudio] = {}
-    for label in sorted(
-        set(labels.values()), key=lambda name: (ORDER.index(name) if name in ORDER else 9, name)
-    ):
-        audio = TrackAudio([lanes[number] for number in sorted(lanes) if labels[number] == label])
+    for label in sorted(set(labels.values()), key=_place):
+        audio = TrackAudio([lanes[n] for n in sorted(lanes) if labels[n] == label and lanes[n].size])
         if audio.span_us() is not None:
             tracks[label] = audio
     spans = {label: audio.span_us() for label, audio in tracks.items()}
     starts = [span[0] for label, span in spans.items() if span and (label != STRANGER or len(spans) == 1)]
     return Heard(tracks, min(starts, default=0.0))
+
+
+def _place(label: str) -> tuple[int, str, int]:
+    """Caller and callee first, then who came in later, in order; strangers last."""
+    kind, _, number = label.partition("-")
+    if label in ORDER:
+        return ORDER.index(label), "", 0
+    return (2 if kind in ORDER else 3), kind, int(number) if number.isdecimal() else 0
 
 
 def _event(event: dict[str, Any], lanes: dict[int, LanePackets], labels: dict[int, str]) -> None:
@@ -74,8 +83,13 @@ def _event(event: dict[str, Any], lanes: dict[int, LanePackets], labels: dict[in
 
 
 def _media(
-    base_us: int, rows: NDArray[np.void], payload: NDArray[np.uint8], lanes: dict[int, LanePackets]
+    base_us: int,
+    rows: NDArray[np.void],
+    payload: NDArray[np.uint8],
+    lanes: dict[int, LanePackets],
+    until_us: dict[int, int],
 ) -> None:
+    """``until_us`` tells from when on a stream has nothing but a copy of another one."""
     ends = np.cumsum(rows["size"], dtype=np.int64)
     edges = [0, *(np.flatnonzero(np.diff(rows["stream"])) + 1).tolist(), len(rows)]
     for first, last in pairwise(edges):
@@ -83,13 +97,21 @@ def _media(
         if int(part["stream"][0]) not in lanes:
             continue  # nothing says whose it is
         begin = int(ends[first]) - int(rows["size"][first])
+        until = until_us.get(int(part["stream"][0]))
+        if until is not None and base_us + int(part["time"].max()) >= until:
+            keep = base_us + part["time"].astype(np.int64) < until
+            part, coded = part[keep], payload[begin : int(ends[last - 1])][np.repeat(keep, part["size"])]
+            if not len(part):
+                continue
+        else:
+            coded = payload[begin : int(ends[last - 1])]
         lanes[int(part["stream"][0])].add(
             part["seq"].astype(np.int64),
             part["timestamp"],
             base_us + part["time"].astype(np.int64),
             (part["payload_type"] & 0x7F).astype(np.uint8),
             part["size"].astype(np.int32),
-            payload[begin : int(ends[last - 1])].tobytes(),
+            coded.tobytes(),
         )
 
 
@@ -127,12 +149,15 @@ def _padded(block: Samples | None, length: int) -> Samples:
 
 
 def stereo(heard: Heard, rate: int) -> Iterator[Samples]:
-    """Caller left, callee right: blocks of shape (n, 2). Whoever was not recorded is silent."""
+    """Who called left, who was called right: blocks of shape (n, 2). Whoever was not recorded is silent;
+    where several are on one side their sum is limited to 16 bits.
+    """
+    sides = [0 if label.partition("-")[0] == "caller" else 1 for label in heard.speakers]
     for blocks in together(heard, rate):
-        out = np.zeros((len(blocks[0]), 2), np.int16)
-        for label, block in zip(heard.speakers, blocks, strict=True):
-            out[:, ORDER.index(label)] = block
-        yield out
+        total = np.zeros((len(blocks[0]), 2), np.int32)
+        for side, block in zip(sides, blocks, strict=True):
+            total[:, side] += block
+        yield np.clip(total, -32768, 32767).astype(np.int16)
 
 
 def mix(heard: Heard, rate: int) -> Iterator[Samples]:

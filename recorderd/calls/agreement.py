@@ -4,6 +4,7 @@ After each message what is expected is worked out anew and compared with what wa
 repetition, a message out of order and a second hop with the same addresses tell nothing twice.
 """
 
+from recorderd.calls.besides import Besides
 from recorderd.calls.call import MAX_HOLDS, Call, Hold
 from recorderd.calls.events import (
     CallEvent,
@@ -11,6 +12,7 @@ from recorderd.calls.events import (
     MediaExpected,
     MediaWithdrawn,
     Side,
+    other,
 )
 from recorderd.calls.negotiation import Expectation, Lines, Negotiation, audio_lines
 from recorderd.wire.endpoint import Endpoint
@@ -23,11 +25,12 @@ _MAX_EXPECTATIONS = 64
 class Agreement:
     """The session descriptions of one call; what they mean goes into `call`."""
 
-    __slots__ = ("_call", "_legs", "_senders", "_settled", "weight")
+    __slots__ = ("_besides", "_call", "_legs", "_senders", "_settled", "weight")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._legs: dict[int, Negotiation] = {}
+        self._besides = Besides()
         self._senders: frozenset[Side] = frozenset()
         self._settled: tuple[str | None] | None = None
         """The winner that all was settled for; None where something was said since."""
@@ -36,21 +39,21 @@ class Agreement:
 
     def request(self, message: SipMessage, leg: int, side: Side, fork: str, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side`."""
-        lines = self._lines(message)
+        lines = self._lines(message, side, fork)
         if lines is not None:
             self._settled = None
             self._leg(leg).request(side, fork, message.cseq, lines, in_dialog=in_dialog)
 
     def response(self, message: SipMessage, leg: int, requester: Side, fork: str) -> None:
         """A response to one of them."""
-        lines = self._lines(message) if message.status < 300 else None
+        lines = self._lines(message, other(requester), fork) if message.status < 300 else None
         if lines is not None or message.status >= 200:
             self._settled = None
         self._leg(leg).response(requester, fork, message.cseq, message.status, lines)
 
     def acknowledged(self, message: SipMessage, leg: int, side: Side, fork: str) -> None:
         """An ACK of `side`."""
-        lines = self._lines(message)
+        lines = self._lines(message, side, fork)
         if lines is not None:
             self._settled = None
             self._leg(leg).acknowledged(side, fork, message.cseq, lines)
@@ -70,6 +73,8 @@ class Agreement:
         if winner is not None:
             self._judge(winner)
             events += self._hold(winner, now)
+        events += self._besides.settle(self._call.key, winner, now)
+        self._call.besides = self._besides.spans
         self.weight += 400 * len(self._call.expectations)
         return events
 
@@ -88,7 +93,7 @@ class Agreement:
     def _leg(self, leg: int) -> Negotiation:
         return self._legs.setdefault(leg, Negotiation())
 
-    def _lines(self, message: SipMessage) -> Lines | None:
+    def _lines(self, message: SipMessage, side: Side, fork: str) -> Lines | None:
         """The audio of the message's session description, None when it has none that can be read."""
         try:
             description = sdp_of(message)
@@ -98,6 +103,7 @@ class Agreement:
         if description is None:
             return None
         self._call.note(*description.defects)
+        self._besides.said(side, fork, description)
         return audio_lines(description)
 
     def _judge(self, winner: str) -> None:
@@ -127,7 +133,9 @@ class Agreement:
                 told.append(known)
             after[place] = known
         call.expectations = after
-        call.encrypted = any(event.encrypted for event in after.values())
+        sealed = [event for event in after.values() if event.encrypted]
+        call.encrypted = bool(sealed)
+        call.refusal = next((event.refusal for event in sealed if event.refusal), "")
         withdrawn = [MediaWithdrawn(call.key, *place, now) for place in before if place not in after]
         return [*withdrawn, *told]
 
@@ -162,6 +170,9 @@ def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) ->
         now=now,
         line=expected.line,
         legs=legs,
+        crypto=expected.media.crypto,
+        refusal=expected.media.refusal if expected.encrypted else "",
+        besides=expected.media.besides,
     )
 
 
@@ -172,6 +183,8 @@ def _says(known: MediaExpected, expected: Expectation, legs: list[int]) -> bool:
         and known.direction == _direction(expected.media)
         and known.encrypted == expected.encrypted
         and known.line == expected.line
+        and known.crypto == expected.media.crypto
+        and known.besides == expected.media.besides
         and known.legs == tuple(sorted(legs))
     )
 

@@ -11,12 +11,13 @@ better one may still come.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.calls.events import MediaExpected, MediaWithdrawn, Side, other
 from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdes import Crypto
 from recorderd.wire.sdp_formats import PayloadFormat
 
 WITHDRAWN_NS: Final = 1_000_000_000
@@ -27,6 +28,9 @@ PATIENCE_NS: Final = 2_000_000_000
 
 MAX_ANNOUNCERS: Final = 64
 """Calls that may announce one address at a time: a gateway has a port for each, more is a flood."""
+
+MAX_CRYPTO: Final = 32
+"""Crypto attributes of one side that are kept: a new key in mid-call comes with each offer at most."""
 
 HOLDS_NS: Final = 2_000_000_000
 """A stream silent for this long no longer keeps others out of its place."""
@@ -59,13 +63,28 @@ class Binding:
     formats: Mapping[int, PayloadFormat]
     standing: Standing
     encrypted: bool = False
-    """Signalling says that it is SRTP, which cannot be opened."""
+    """Signalling says that it is SRTP."""
+    hops: tuple[int, ...] = (0,)
+    """On which hops of the call's signalling it runs, as far as its addresses tell (see `hops`)."""
+    also: tuple[str, ...] = ()
+    """Other calls where the speaker announced its source: a B2BUA passed on what a phone says of itself."""
+    crypto: tuple[Crypto, ...] = ()
+    """The keys that the speaker announced, the newest first."""
+    refusal: str | None = None
+    """Why there are none; None where the speaker was not heard of yet."""
+    line: int = 0
+    """Which of several audio lines that are open at once, 0 for the first."""
+    besides: frozenset[int] = frozenset()
+    """Payload types that would tell that it is no audio."""
 
 
 @dataclass(slots=True)
 class _Expected:
     call: str
     side: Side
+    hops: tuple[int, ...] = (0,)
+    line: int = 0
+    besides: frozenset[int] = frozenset()
     until_ns: int | None = None
 
 
@@ -84,9 +103,33 @@ class _CallMedia:
     """Calls are numbered as they announce their first address."""
     endpoints: set[Endpoint] = field(default_factory=set)
     formats: dict[Side, Mapping[int, PayloadFormat]] = field(default_factory=dict)
+    lines: dict[tuple[Side, int], Mapping[int, PayloadFormat]] = field(default_factory=dict)
+    """The formats of audio lines beside others, by the number of the line."""
     encrypted: set[Side] = field(default_factory=set)
     """The sides that want to receive SRTP."""
+    crypto: dict[Side, tuple[Crypto, ...]] = field(default_factory=dict)
+    refusals: dict[Side, str] = field(default_factory=dict)
     places: dict[tuple[Side, Endpoint], _Place] = field(default_factory=dict)
+
+    def learn(self, side: Side, crypto: tuple[Crypto, ...]) -> None:
+        """Keep a side's keys: packets on their way have the old ones, and each hop may have its own."""
+        known = self.crypto.get(side, ())
+        if not set(crypto) <= set(known):
+            self.crypto[side] = tuple(dict.fromkeys((*crypto, *known)))[:MAX_CRYPTO]
+
+    ended_ns: int | None = None
+
+
+class _Announcer(NamedTuple):
+    """Which call announced an end of a stream, and who speaks."""
+
+    call: str
+    speaker: Side
+    at_source: bool
+    """The source is the call's own; likewise `at_destination`."""
+    at_destination: bool
+    hops: tuple[int, ...]
+    also: tuple[str, ...] = ()
 
 
 class Expectations:
@@ -112,12 +155,19 @@ class Expectations:
         if media is None:
             self._serial += 1
             media = self._calls[event.call] = _CallMedia(self._serial)
-        media.formats[event.side] = event.formats
+        if event.line and self._ordinal(event.call, event.side, event.line):
+            media.lines[event.side, event.line] = event.formats
+        else:
+            media.formats[event.side] = event.formats
         waiting = self._at.setdefault(event.endpoint, [])
         (media.encrypted.add if event.encrypted else media.encrypted.discard)(event.side)
+        if event.crypto:
+            media.learn(event.side, event.crypto)
+        if event.refusal:
+            media.refusals[event.side] = event.refusal
         waiting[:] = [known for known in waiting if known.call != event.call]
         if len(waiting) < MAX_ANNOUNCERS:
-            waiting.append(_Expected(event.call, event.side))
+            waiting.append(_Expected(event.call, event.side, event.legs, event.line, event.besides))
             media.endpoints.add(event.endpoint)
 
     def withdraw(self, event: MediaWithdrawn) -> None:
@@ -125,6 +175,16 @@ class Expectations:
         for known in self._at.get(event.endpoint, ()):
             if known.call == event.call and known.side == event.side:
                 known.until_ns = event.now + WITHDRAWN_NS
+
+    def ended(self, call: str, now: int) -> None:
+        """A call is over: streams that begin later are not for it where another call wants them."""
+        media = self._calls.get(call)
+        if media is not None:
+            media.ended_ns = now
+
+    def announcers(self, endpoint: Endpoint) -> list[str]:
+        """The calls that announced an address."""
+        return [known.call for known in self._at.get(endpoint, ())]
 
     def release(self, call: str) -> None:
         """Forget what a call announced."""
@@ -147,9 +207,9 @@ class Expectations:
         found = self._announcer(source, destination, since)
         if found is None:
             return None
-        call, speaker, at_source, at_destination = found
+        call, speaker, at_source, at_destination, hops, also = found
         if not at_destination:
-            return self._binding(call, speaker, Standing.SIGNALLED)
+            return self._of_line(self._binding(call, speaker, Standing.SIGNALLED, hops), source)
         standing = Standing.STRANGER
         if at_source:
             standing = Standing.SIGNALLED
@@ -167,27 +227,37 @@ class Expectations:
         if standing is Standing.STRANGER and now - since < self._patience_ns:
             return Held.WAITING
         places[speaker, destination] = _Place(source, standing, now)
-        return self._binding(call, speaker, standing)
+        return self._of_line(self._binding(call, speaker, standing, hops, also), destination)
 
     def whose(self, source: Endpoint, destination: Endpoint, since: int) -> str | None:
         """The call that announced an end of a stream, or both, whether or not the stream is taken for it."""
         found = self._announcer(source, destination, since)
-        return found[0] if found else None
+        return found.call if found else None
 
-    def _announcer(
-        self, source: Endpoint, destination: Endpoint, since: int
-    ) -> tuple[str, Side, bool, bool] | None:
-        """Which call announced an end, who speaks, and whether the source and the destination are its own."""
+    def speaker(self, source: Endpoint, destination: Endpoint, since: int) -> tuple[str, Side] | None:
+        """That call, and who of it speaks."""
+        found = self._announcer(source, destination, since)
+        return (found.call, found.speaker) if found else None
+
+    def _announcer(self, source: Endpoint, destination: Endpoint, since: int) -> _Announcer | None:
+        """Which call announced an end, and who speaks."""
         if destination not in self._at and source not in self._at:
             return None
         receivers, senders = self._announced(destination, since), self._announced(source, since)
         if not receivers:
-            return (senders[0].call, senders[0].side, True, False) if senders else None
+            if not senders:
+                return None
+            one = senders[0]
+            return _Announcer(one.call, one.side, True, False, one.hops)
         # A call that announced both ends comes before one that announced this address later.
-        from_both = {(known.call, known.side) for known in senders}
-        receiver = next((r for r in receivers if (r.call, other(r.side)) in from_both), receivers[0])
-        call, speaker = receiver.call, other(receiver.side)
-        return call, speaker, (call, speaker) in from_both, True
+        from_both = {(known.call, known.side): known.hops for known in senders}
+        both = [r for r in receivers if (r.call, other(r.side)) in from_both] if senders else []
+        receiver = both[0] if both else receivers[0]
+        call, speaker, hops = receiver.call, other(receiver.side), receiver.hops
+        if both and len(hops) > 1:
+            hops = tuple(hop for hop in hops if hop in from_both[call, speaker]) or hops
+        also = tuple(known.call for known in senders if known.call != call and known.side == speaker)
+        return _Announcer(call, speaker, bool(both), True, hops, also)
 
     @staticmethod
     def _keeps(held: _Place, standing: Standing, now: int) -> bool:
@@ -199,9 +269,38 @@ class Expectations:
         # Two announced sources are one speaker who has moved.
         return held.standing > standing or held.standing == standing < Standing.SIGNALLED
 
-    def _binding(self, call: str, speaker: Side, standing: Standing) -> Binding:
+    def _binding(
+        self,
+        call: str,
+        speaker: Side,
+        standing: Standing,
+        hops: tuple[int, ...] = (0,),
+        also: tuple[str, ...] = (),
+    ) -> Binding:
         encrypted = other(speaker) in self._calls[call].encrypted
-        return Binding(call, speaker, self.formats(call, speaker), standing, encrypted)
+        if not encrypted:
+            return Binding(call, speaker, self.formats(call, speaker), standing, False, hops, also)
+        crypto, refusal = self.keys(call, speaker), self._calls[call].refusals.get(speaker)
+        formats = self.formats(call, speaker)
+        return Binding(call, speaker, formats, standing, True, hops, also, crypto, refusal)
+
+    def _of_line(self, found: Binding, announced: Endpoint) -> Binding:
+        """The same with what is said of the m-line at an announced address."""
+        one = next((known for known in self._at[announced] if known.call == found.call), None)
+        if one is None or not (one.line or one.besides):
+            return found
+        ordinal = self._ordinal(one.call, one.side, one.line)
+        lines, speaker = self._calls[one.call].lines, found.speaker
+        formats = {**lines.get((speaker, one.line), {}), **lines.get((other(speaker), one.line), {})}
+        own = formats if ordinal and formats else found.formats
+        return replace(found, formats=own, line=ordinal, besides=one.besides)
+
+    def _ordinal(self, call: str, side: Side, line: int) -> int:
+        """How many audio lines of a side are open that come before one."""
+        media = self._calls[call]
+        known = (one for endpoint in media.endpoints for one in self._at.get(endpoint, ()))
+        mine = (one for one in known if (one.call, one.side) == (call, side) and one.until_ns is None)
+        return len({one.line for one in mine if one.line < line})
 
     def claim(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint) -> Binding | None:
         """A stream between the hosts of a call's signalling, at addresses that nobody announced.
@@ -225,6 +324,16 @@ class Expectations:
         formats = media.formats if media else {}
         return {**formats.get(speaker, {}), **formats.get(other(speaker), {})}
 
+    def keys(self, call: str, speaker: Side) -> tuple[Crypto, ...]:
+        """The keys that a speaker announced, the newest first; the same tuple while nothing changes."""
+        media = self._calls.get(call)
+        return media.crypto.get(speaker, ()) if media else ()
+
+    def is_encrypted(self, call: str, speaker: Side) -> bool | None:
+        """Whether what a speaker sends is SRTP, as far as signalling says; None where the call is over."""
+        media = self._calls.get(call)
+        return None if media is None else other(speaker) in media.encrypted
+
     def heard(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint, now: int) -> None:
         """Say that a bound stream is still heard, so that it holds its place."""
         media = self._calls.get(call)
@@ -235,8 +344,7 @@ class Expectations:
     def _announced(self, endpoint: Endpoint, now: int) -> list[_Expected]:
         """Who announced an address, the newest call first: the same order at every address."""
         known = [one for one in self._at.get(endpoint, ()) if one.until_ns is None or now <= one.until_ns]
-        return (
-            known
-            if len(known) < 2
-            else sorted(known, key=lambda one: self._calls[one.call].serial, reverse=True)
-        )
+        if len(known) < 2:
+            return known
+        running = [one for one in known if now <= (self._calls[one.call].ended_ns or now)]
+        return sorted(running or known, key=lambda one: self._calls[one.call].serial, reverse=True)

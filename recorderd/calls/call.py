@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from recorderd.calls.besides import Span
 from recorderd.calls.events import SIDES, MediaExpected, Side
 from recorderd.calls.states import State
 from recorderd.wire.endpoint import Endpoint
@@ -35,15 +36,20 @@ class Call:
             guess.
         expectations: where each side receives now, by (side, endpoint); empty when the call is over.
         encrypted: SRTP was agreed on, or offered and never answered.
+        refusal: why that SRTP cannot be opened; empty where its keys are in the signalling.
+        unopened: why some of it could not be opened all the same; the recorder sets it.
         holding: the sides that hold the call at this moment.
         holds: all holds, in order of their start.
         described: session descriptions of both sides were seen after the answer.
         audio: both sides agreed on an audio stream, be it held.
         senders: the sides that were to send at some time of the talk. A side held or inactive throughout,
             or one that only listens, is not among them; without session descriptions both are.
+        besides: what was agreed on that is not audio, and when.
         defects: what was wrong in the signalling and tolerated.
         hosts: where its signalling came from and went to, the first `MAX_HOSTS` of them.
         first_hop: from where to where its first message went; the caller is on the first side.
+        unsignalled: there is media and nothing else: no signalling of it was seen.
+        excluded: why it is not to be recorded, from the policy; empty where it is.
     """
 
     key: str
@@ -67,10 +73,15 @@ class Call:
     described: bool = False
     audio: bool = False
     encrypted: bool = False
+    refusal: str = ""
+    unopened: str = ""
     senders: frozenset[Side] = frozenset(SIDES)
+    besides: list[Span] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
     first_hop: tuple[str, str] | None = None
+    excluded: str = ""
+    unsignalled: bool = False
 
     def expected_speakers(self) -> tuple[Side, ...]:
         """The sides whose media must be there for the recording to be complete, caller first."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdes import Crypto
 from recorderd.wire.sdp_formats import PayloadFormat
 
 #: The caller sent the INVITE that formed the dialog, and stays the caller whoever sends the later requests.
@@ -48,6 +49,9 @@ class MediaExpected:
         legs: which hops of the signalling announced it, in order. A proxy that relays media shows the same
             dialog several times with different addresses, and each leg alone is the whole conversation. 0
             is the hop seen first.
+        crypto: the keys of what this side *sends* by SRTP.
+        refusal: why what this side sends by SRTP cannot be opened; empty where it can.
+        besides: payload types that are no audio: of video on the same port (RFC 9143), for instance.
     """
 
     call: str
@@ -59,6 +63,9 @@ class MediaExpected:
     now: int
     line: int = 0
     legs: tuple[int, ...] = (0,)
+    crypto: tuple[Crypto, ...] = ()
+    refusal: str = ""
+    besides: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,20 @@ class HoldChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherMedia:
+    """Something besides audio was offered, agreed on, or is not agreed on any more; it is not recorded.
+
+    Attributes:
+        kind: `fax (T.38)`, `video`, `messages (MSRP)`, `text (T.140)`, or what the m-line says.
+    """
+
+    call: str
+    kind: str
+    state: Literal["offered", "agreed", "ended"]
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """The call is over; `now` is when that became certain, `Call.ended_at` when it happened.
 
@@ -105,4 +126,4 @@ class CallEnded:
     cause: str
 
 
-CallEvent = CallStarted | MediaExpected | MediaWithdrawn | CallAnswered | HoldChanged | CallEnded
+CallEvent = CallStarted | MediaExpected | MediaWithdrawn | CallAnswered | HoldChanged | OtherMedia | CallEnded

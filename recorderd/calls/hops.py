@@ -31,6 +31,7 @@ class Transaction:
         cseq: of the request.
         leg: the hop.
         vias: how many elements the request has gone through; more on the hops behind a proxy.
+        toward: where the request went.
         forming: it is an INVITE that forms the dialog, not one within it.
         open: no final response was seen.
         requested: the request itself was seen, not only a response.
@@ -41,6 +42,7 @@ class Transaction:
     cseq: int
     leg: int
     vias: int
+    toward: Endpoint
     forming: bool
     open: bool = True
     requested: bool = False
@@ -79,13 +81,26 @@ class Hops:
         self, message: SipMessage, source: Endpoint, destination: Endpoint, *, forming: bool
     ) -> Transaction:
         """Remember a transaction by the first message seen of it, which on a mirror may be a response."""
-        leg = self.leg(source, destination, forming=forming)
+        vias, toward = _vias(message), destination if message.method is not None else source
+        again = self._again(vias, toward) if forming else None
+        if again is not None:
+            self.learn(again, source, destination)
+            leg = again.leg
+        else:
+            leg = self.leg(source, destination, forming=forming)
         key = _key(message, message.request_method)
-        begun = Transaction(key[0], message.cseq, leg, _vias(message), forming)
+        begun = Transaction(key[0], message.cseq, leg, vias, toward, forming)
         self._transactions[key] = begun
         if len(self._transactions) > MAX_TRANSACTIONS:
             del self._transactions[next(iter(self._transactions))]
         return begun
+
+    def _again(self, vias: int, toward: Endpoint) -> Transaction | None:
+        """An earlier INVITE on the same hop: as far from the caller, to the same place; over TCP the next one
+        may come by another connection.
+        """
+        earlier = (known for known in self._transactions.values() if known.forming)
+        return next((known for known in earlier if (known.vias, known.toward) == (vias, toward)), None)
 
     def learn(self, transaction: Transaction, source: Endpoint, destination: Endpoint) -> None:
         """A message of a known transaction went this way: so did its leg."""

@@ -55,6 +55,10 @@ class Expectation(NamedTuple):
 def audio_lines(description: SessionDescription) -> Lines:
     """The audio m-lines of a description, refused ones included."""
     lines = [(index, media) for index, media in enumerate(description.media) if media.kind == "audio"]
+    if len(lines) < len(description.media):
+        others = {number for media in description.media if media.kind != "audio" for number in media.formats}
+        besides = frozenset(others.difference(*(media.formats for _, media in lines)))
+        lines = [(index, media._replace(besides=besides)) for index, media in lines]
     return dict(lines[:MAX_LINES])
 
 
@@ -217,7 +221,7 @@ def _slot(side: Side, fork: str) -> tuple[Side, str]:
 def _weight(lines: Lines) -> int:
     weight = 0
     for media in lines.values():
-        weight += 400 + 150 * len(media.formats)
+        weight += 400 + 150 * len(media.formats) + 500 * len(media.crypto)
         for known in media.formats.values():
             weight += len(known.fmtp)
     return weight

@@ -17,6 +17,10 @@ RESTARTED: Final = "recorder restarted"
 OVERLOADED: Final = "recorder overloaded"
 
 
+#: Begins the cause of the end of calls that were believed to be over since nothing was heard any more.
+STILL: Final = "no media for"
+
+
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
     """What the recorder got of a call.
@@ -24,11 +28,13 @@ class MediaFacts:
     Attributes:
         tracks: media packets by the side that sent them.
         recorder_drops: packets that the recorder itself lost while the call was running.
-        encrypted: media came and could not be decrypted; what signalling says of it is in the call.
+        encrypted: media came and could not be opened; what signalling says of it is in the call.
         interrupted: why the recorder stopped before the call did, e.g. `RESTARTED`.
         excluded: the policy that says that this call is not to be recorded.
         unannounced: media ran between the hosts of its signalling that could not be told from that of other
-        calls. failure: what kept the recorder from writing, e.g. `disk full`.
+        calls.
+        paused_s: for how long of the call nothing was to be recorded.
+        failure: what kept the recorder from writing, e.g. `disk full`.
     """
 
     tracks: Mapping[Side, int] = field(default_factory=dict)
@@ -38,6 +44,7 @@ class MediaFacts:
     excluded: str | None = None
     failure: str | None = None
     unannounced: bool = False
+    paused_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +71,38 @@ def outcome(call: Call, media: MediaFacts) -> Outcome:
     if not any(media.tracks.values()):
         # Nobody looked at the media of a call that was shed.
         why = [] if media.failure == OVERLOADED else [_why_nothing(call, media)]
-        return Outcome("missing", "; ".join([*reasons, *why]))
+        return Outcome("missing", "; ".join([*reasons, *why, *_besides(call)]))
     absent = [side for side in expected if not media.tracks.get(side)]
     reasons += [f"no media from {side}" for side in absent]
     if absent and _encrypted(call, media):
-        reasons.append("encrypted, not recordable")
+        reasons.append(_not_recordable(call))
+    told = [f"paused {media.paused_s:.1f} s"] if media.paused_s else []
+    told += _besides(call)
+    reasons += ["its signalling was not seen"] if call.unsignalled else []
     if reasons:
-        return Outcome("partial", "; ".join(reasons))
-    return Outcome("complete", "its end was not seen" if call.end_cause == "timeout" else "")
+        return Outcome("partial", "; ".join([*reasons, *told]))
+    told += ["its end was not seen"] if call.end_cause == "timeout" else []
+    told += [f"its BYE was not seen: {call.end_cause}"] if call.end_cause.startswith(STILL) else []
+    return Outcome("complete", "; ".join(told))
+
+
+def _besides(call: Call) -> list[str]:
+    """What nobody expects to be recorded, and who listens must know of."""
+    found: dict[str, list[str]] = {}
+    for span in call.besides:
+        when = f"from {_clock(span.since)}" + (f" to {_clock(span.until)}" if span.until is not None else "")
+        found.setdefault(span.kind, []).append(when)
+    whole = {kind for kind, when in found.items() if not kind.startswith("fax")}
+    return [
+        f"{kind} agreed, not recorded" if kind in whole else f"{kind} {', '.join(when[:4])}, not recorded"
+        for kind, when in found.items()
+    ]
+
+
+def _clock(time_ns: int) -> str:
+    """The time of day, UTC."""
+    seconds = time_ns // 1_000_000_000 % 86400
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def _losses(media: MediaFacts) -> list[str]:
@@ -85,7 +116,7 @@ def _losses(media: MediaFacts) -> list[str]:
 
 def _why_nothing(call: Call, media: MediaFacts) -> str:
     if _encrypted(call, media):
-        return "encrypted, not recordable"
+        return _not_recordable(call)
     if call.described and not call.audio:
         return "no audio stream was agreed on"
     if call.described and not call.senders:
@@ -96,4 +127,9 @@ def _why_nothing(call: Call, media: MediaFacts) -> str:
 
 
 def _encrypted(call: Call, media: MediaFacts) -> bool:
-    return media.encrypted or call.encrypted
+    """What signalling has keys of is to be blamed only where media showed that they do not fit."""
+    return media.encrypted or bool(call.unopened) or (call.encrypted and bool(call.refusal))
+
+
+def _not_recordable(call: Call) -> str:
+    return ": ".join(filter(None, ["encrypted, not recordable", call.unopened or call.refusal]))

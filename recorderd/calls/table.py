@@ -6,12 +6,14 @@ next, or uses it again.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from recorderd.calls.call import Call
+from recorderd.calls.conversations import Conversations
 from recorderd.calls.engine import CallEngine, address
-from recorderd.calls.events import CallEvent, CallStarted
+from recorderd.calls.events import CallEvent, CallStarted, MediaExpected, Side
 from recorderd.calls.identity import bounded_id
+from recorderd.calls.joining import Joining, JoinSettings
 from recorderd.calls.states import State
 from recorderd.calls.timers import Limits, Timers
 from recorderd.wire.endpoint import Endpoint
@@ -40,8 +42,11 @@ class CallTable:
             about calls).
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, joining: JoinSettings | None = None) -> None:
         self.counters: Counter[str] = Counter()
+        self.conversations = Conversations()
+        self.joining = Joining(self.conversations, joining)
+        self.joining.transfers.find = self._named
         self._limits = limits or Limits()
         self._timers = Timers(self._limits)
         self._calls: dict[str, CallEngine] = {}
@@ -89,6 +94,7 @@ class CallTable:
             events += engine.expire(now, "call table full")
             self._timers.arm(engine.call.key, State.TRYING, engine.call.state)
             return events
+        self.joining.began(engine.call, message, source, destination, now)
         return events + self._pass_on(engine, message, source, destination, now)
 
     def tick(self, now: int) -> list[CallEvent]:
@@ -105,6 +111,37 @@ class CallTable:
                 self._lingered.add(key)
         return events
 
+    def end(self, call: str, now: int, since: int, cause: str) -> list[CallEvent]:
+        """Say that a call in progress is over and was so since a moment: there is reason to believe it."""
+        events = self._end(call, now, cause)
+        ended = self._calls[call].call
+        ended.ended_at = max(since, ended.answered_at or ended.first_seen)
+        return events
+
+    def unsignalled(
+        self, call_id: str, source: Endpoint, destination: Endpoint, since: int
+    ) -> tuple[Call, list[CallEvent]]:
+        """Say that media runs between two addresses since a moment, as of a call that is talking, and that
+        its signalling was not seen. It must be ended with :meth:`end`.
+        """
+        self._serial += 1
+        call = Call(
+            f"call-{self._serial}", bounded_id(call_id), str(source), str(destination), "", "", "", "", since
+        )
+        call.answered_at, call.state, call.unsignalled = since, State.TALKING, True
+        call.senders = frozenset()
+        engine = self._calls[call.key] = CallEngine(call, Party())
+        self._timers.arm(call.key, None, call.state)
+        self._weigh(engine)
+        self.conversations.began(call)
+        events: list[CallEvent] = [CallStarted(call.key, since)]
+        ends: tuple[tuple[Side, Endpoint], ...] = (("callee", destination), ("caller", source))
+        for side, endpoint in ends:
+            expected = MediaExpected(call.key, side, endpoint, {}, "sendrecv", False, since)
+            call.expectations[side, endpoint] = expected
+            events.append(expected)
+        return call, events
+
     def get(self, call: str) -> Call:
         """A call that was not forgotten, or ended not longer ago than `Limits.ended_s`.
 
@@ -112,6 +149,13 @@ class CallTable:
             KeyError: there is none such.
         """
         return self._calls[call].call
+
+    def of(self, message: SipMessage) -> tuple[Call, Side] | None:
+        """The call in progress that a message belongs to, and the side that its From names."""
+        engine = self._find(message)
+        if engine is None or engine.call.state is State.ENDED:
+            return None
+        return engine.call, engine.ends(message)[0]
 
     def active(self) -> Iterator[Call]:
         """The calls in progress, oldest first."""
@@ -122,6 +166,8 @@ class CallTable:
 
         One that ended is kept for a while, to recognise late repetitions.
         """
+        self.conversations.over(call)
+        self.joining.over(call)
         engine = self._calls.get(call)
         if engine is None:
             return
@@ -140,6 +186,15 @@ class CallTable:
             if key is not None:
                 return self._calls[key]
         return self._challenged(message, call_id)
+
+    def _named(self, call_id: str, tags: Iterable[str]) -> tuple[str, Side] | None:
+        """The call in progress with these tags, and the side that the first of them is of."""
+        first, *_ = tags = list(tags)
+        for tag in tags:
+            key = self._dialogs.get((call_id, tag))
+            if key is not None and self._calls[key].call.state is not State.ENDED:
+                return key, "caller" if tag == first else "callee"
+        return None
 
     def _challenged(self, message: SipMessage, call_id: str) -> CallEngine | None:
         """Some ends choose another tag for the INVITE that answers a challenge (RFC 3261 section 22.2)."""
@@ -183,12 +238,18 @@ class CallTable:
         self._newest[call.call_id] = call.key
         self._timers.arm(call.key, None, call.state)
         self._weigh(engine)
+        self.conversations.began(call)
         return engine
 
     def _pass_on(
         self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         before = engine.call.state
+        if message.method == "REFER":
+            side, _ = engine.ends(message)
+            self.joining.transfers.referred(engine.call, side, message, destination, now)
+        elif 200 <= message.status < 300 and message.cseq_method == "INVITE":
+            self.joining.focus(engine.call, message, by_caller=engine.ends(message)[0] == "callee")
         events = engine.message(message, source, destination, now)
         self._timers.arm(engine.call.key, before, engine.call.state)
         self._weigh(engine)

@@ -44,6 +44,11 @@ class Lookup:
         self.keys, self.rows = self.keys[~gone], self.rows[~gone]
         self._build()
 
+    def rename(self, row: int, new: int) -> None:
+        """The key of a row has another row from now on."""
+        self.rows = np.where(self.rows == row, np.int32(new), self.rows)
+        self._build()
+
     def _build(self) -> None:
         bits = max(LEAST_BITS, (SPARSE * len(self.keys)).bit_length())
         self._shift = np.uint64(64 - bits)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.media.columns import leading
-from recorderd.media.streams import FIRST_CYCLE, UNBOUND, StreamTable
+from recorderd.media.streams import ASIDE, EXCLUDED, FIRST_CYCLE, UNBOUND, StreamTable
 from recorderd.media.table import Packets
 
 MAX_DROPOUT: Final = 3000
@@ -118,6 +118,14 @@ class Sequencer:
         known = self._holes.get(stream)
         return known.items if known else []
 
+    def recovered(self, stream: int, seq: int) -> bool:
+        """A packet's content came by another one; False where it was not missing."""
+        holes = self._holes.get(stream)
+        if holes is None or not holes.fill(seq):
+            return False
+        self.streams.lost[stream] -= 1
+        return True
+
     def forget(self, stream: int) -> None:
         """Drop what is known of a stream."""
         self._holes.pop(stream, None)
@@ -144,8 +152,9 @@ class Sequencer:
             stream, time, seq16 = stream[first], time[first], seq16[first]
         else:
             look = np.flatnonzero(bound & soon)
-            stay = bound & ~soon
+            stay = (bound | (owner == EXCLUDED)) & ~soon
             stay |= (owner == UNBOUND) & (time >= expired_us)
+            stay |= (owner == ASIDE) & (time >= end_us)  # by then it may be wanted
             if not ascending:
                 # Arrival order decides which of two copies is the duplicate, whatever order the batches came
                 # in.
@@ -171,6 +180,11 @@ class Sequencer:
         np.maximum.at(last, stream[in_time], seq[in_time])
         if not early.all():
             leaves = seq <= last[stream]
+            # What came in the grace and is behind earlier windows is no straggler of this one: the next one
+            # sees to it, for by then it may be known as the beginning of another call.
+            late = slice(in_time.stop, None)
+            known = self.streams.packets[stream[late]] > 0
+            leaves[late] &= ~known | (seq[late] > self.streams.highest[stream[late]])
             leaving = leading(leaves)
             if leaving is not None and look is None:
                 stay[leaving.stop : len(seq)] = True

@@ -27,13 +27,26 @@ SHED: Final = -4
 AWAY: Final = -5
 """Owner of a stream that is handed over to another worker; its lane tells to whom."""
 
+EXCLUDED: Final = -6
+"""Owner of a stream of a call that the policy excludes: its packets are dropped at once."""
+
+ASIDE: Final = -7
+"""Owner of a stream that has nothing but what is recorded from elsewhere: its packets are dropped."""
+
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
 
 # What a payload type carries, as far as the hot path must know. Everything else is in the stream's formats.
-OTHER, PCMU, PCMA, OPUS, TONE, COMFORT_NOISE = range(6)
+OTHER, PCMU, PCMA, OPUS, TONE, COMFORT_NOISE, RED = range(7)
 
-KINDS: Final = {"pcmu": PCMU, "pcma": PCMA, "opus": OPUS, "telephone-event": TONE, "cn": COMFORT_NOISE}
+KINDS: Final = {
+    "pcmu": PCMU,
+    "pcma": PCMA,
+    "opus": OPUS,
+    "telephone-event": TONE,
+    "cn": COMFORT_NOISE,
+    "red": RED,
+}
 
 
 class StreamTable:
@@ -48,11 +61,18 @@ class StreamTable:
         """Follow at most ``limit`` streams at once."""
         self.limit = limit
         self.refused = 0
+        self.redundant = False
+        """Whether any stream may have packets of RFC 2198."""
         self._lookup = Lookup()
         self._free: list[int] = []
+        self._left: set[int] = set()
         self._used = 0
         self.owner: NDArray[np.int32] = np.empty(0, np.int32)
         """The session that the stream belongs to, or UNBOUND."""
+        self.sealing = False
+        """Whether new streams may be SRTP: signalling has keys."""
+        self.sealed: NDArray[np.bool_] = np.empty(0, np.bool_)
+        """Packets are kept whole: they are SRTP, or may be."""
         self.lane: NDArray[np.int32] = np.empty(0, np.int32)
         """The stream's index within its recording."""
         self.meter: NDArray[np.int32] = np.empty(0, np.int32)
@@ -87,6 +107,12 @@ class StreamTable:
         self.run_lasts_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.least_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.last_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.stretch: NDArray[np.int64] = np.empty(0, np.int64)
+        self.low_us: NDArray[np.float64] = np.empty(0, np.float64)
+        # Interarrival jitter (recorderd.media.jitter): as it stands, and its sum over packets.
+        self.jitter_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.jitter_sum_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.jitter_packets: NDArray[np.int64] = np.empty(0, np.int64)
         self._all: list[NDArray[Any]] = []
         self._grow(256)
 
@@ -103,6 +129,7 @@ class StreamTable:
         for column in self._all:
             column[row] = 0
         self.owner[row] = UNBOUND
+        self.sealed[row] = self.sealing
         self.key[row] = key
         self.clock[row] = 8000
 
@@ -151,6 +178,24 @@ class StreamTable:
         self._reset(row, int(self.key[row]))
         self.last_seen_ns[row] = seen
 
+    def succeed(self, row: int) -> int:
+        """A new row for what comes of a stream from now on; the old one is followed no more, and is its
+        owner's until it is given back by :meth:`leave`."""
+        new = self._free.pop() if self._free else self._next()
+        self._reset(new, int(self.key[row]))
+        self._lookup.rename(row, new)
+        self._left.add(row)
+        return new
+
+    def leave(self, row: int) -> bool:
+        """Give a row back that another one succeeded; False where it was none such."""
+        if row not in self._left:
+            return False
+        self._left.discard(row)
+        self.owner[row] = IGNORED
+        self._free.append(row)
+        return True
+
     def remove(self, rows: list[int]) -> None:
         """Forget streams; their rows may be given to others at once."""
         if not rows:
@@ -176,4 +221,5 @@ class StreamTable:
         """Say what the payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
         for payload_type, (name, clock_rate) in formats.items():
             self.kind[row, payload_type] = KINDS.get(name, OTHER)
+            self.redundant |= name == "red"
             self.clock[row, payload_type] = clock_rate if clock_rate > 0 else 8000

@@ -97,6 +97,48 @@ class PacketTable:
         self._batches.append(packets)
         self._bytes += packets.nbytes
 
+    def first_us(self, stream: int, since_us: int) -> int | None:
+        """When the first packet of a stream came that waits and is not older than ``since_us``."""
+        return min(
+            (int(times.min()) for batch in self._batches if len(times := _since(batch, stream, since_us))),
+            default=None,
+        )
+
+    def last_us(self, stream: int, before_us: int) -> int:
+        """When the last packet of a stream came that waits and is older than ``before_us``; 0 for none."""
+        waiting = (batch.time_us[batch.stream == stream] for batch in self._batches)
+        return max((int(times.max()) for each in waiting if len(times := each[each < before_us])), default=0)
+
+    def counts(self, since_us: int, before_us: int) -> NDArray[np.intp]:
+        """How many packets of each stream wait that came from ``since_us`` on and before ``before_us``; streams
+        beyond the end have none.
+        """
+        found = np.zeros(0, np.intp)
+        for batch in self._batches:
+            mine = np.bincount(batch.stream[(batch.time_us >= since_us) & (batch.time_us < before_us)])
+            if len(mine) > len(found):
+                mine, found = found, mine
+            found[: len(mine)] += mine
+        return found
+
+    def payload_types(self, stream: int) -> set[int]:
+        """What the packets carry that wait of a stream."""
+        found: set[int] = set()
+        for batch in self._batches:
+            found.update(batch.payload_type[batch.stream == stream].tolist())
+        return found
+
+    def of(self, streams: NDArray[np.int32]) -> Packets | None:
+        """What waits of some streams (rows, ascending); None where nothing does. Nothing is taken out."""
+        masks = [np.isin(batch.stream, streams) for batch in self._batches]
+        found = [batch.select(mask) for batch, mask in zip(self._batches, masks, strict=True) if mask.any()]
+        return concatenate(found) if found else None
+
+    def succeed(self, stream: int, since_us: int, new: int) -> None:
+        """What waits of a stream from ``since_us`` on is of another one."""
+        for batch in self._batches:
+            batch.stream[(batch.stream == stream) & (batch.time_us >= since_us)] = new
+
     @property
     def overfull(self) -> bool:
         """Whether more waits than there is room for."""
@@ -152,6 +194,11 @@ class PacketTable:
         self._batches = kept
         self._bytes = sum(batch.nbytes for batch in kept)
         return [replace(group.packets, payload=group.payload) for group in groups]
+
+
+def _since(batch: Packets, stream: int, since_us: int) -> NDArray[np.int64]:
+    times: NDArray[np.int64] = batch.time_us[(batch.stream == stream) & (batch.time_us >= since_us)]
+    return times
 
 
 class _Group:

@@ -1,7 +1,7 @@
 """Keys pressed on one stream: RFC 4733 packets to one value a key."""
 
 from recorderd.codecs.payload import PayloadError
-from recorderd.codecs.telephone_event import ToneEvent, tone_events
+from recorderd.codecs.telephone_event import ToneEvent, tone_event
 
 
 class ToneFollower:
@@ -14,7 +14,7 @@ class ToneFollower:
     def packet(self, timestamp: int, payload: bytes) -> list[ToneEvent]:
         """Take in a packet; returns the events that are now known to be over."""
         try:
-            event = tone_events(payload)[0]
+            event = tone_event(payload)
         except PayloadError:
             return []
         over: list[ToneEvent] = []

@@ -14,18 +14,29 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from recorderd.calls.outcomes import MediaFacts, Outcome, outcome
+from recorderd.calls.outcomes import MediaFacts, outcome
+from recorderd.calls.privacy import Masks
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.quality.review import Thresholds, review
+from recorderd.service.account import (
+    call_ids,
+    call_row,
+    expected_labels,
+    identity,
+    in_order,
+    judge,
+    lost_by,
+    summary,
+    together,
+)
 from recorderd.service.commit import EVERY_S, Ended, GroupCommit
 from recorderd.service.engine import Engine
 from recorderd.service.journal import Journal
 from recorderd.service.session import Session, Sink
-from recorderd.service.track import Track
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient
-from recorderd.spool.layout import Spool, new_recording_id
+from recorderd.spool.layout import RECORD_SUFFIX, Spool, new_recording_id
 from recorderd.spool.signing import HostKey
 from recorderd.spool.times import rfc3339
 from recorderd.spool.writer import RecordingWriter, Sealed
@@ -49,9 +60,12 @@ class SpoolArchive:
         host: str,
         thresholds: Thresholds,
         commit_s: float = EVERY_S,
+        masks: Masks | None = None,
     ) -> None:
         self.spool, self.recipients, self.host_key = spool, list(recipients), host_key
         self.host, self.thresholds = host, thresholds
+        self.masks = masks or Masks()
+        """What the index and the manifests may have of numbers."""
         self.trouble: RecorderError | None = None
         """The first thing that kept a recording from the disk."""
         self.recordings_sealed = 0
@@ -98,7 +112,7 @@ class SpoolArchive:
                 signer=self.host_key,
             )
             created = True
-            writer.event({"event": "call", "time_us": call.first_seen // 1000, **_identity(call)})
+            writer.event({"event": "call", "time_us": call.first_seen // 1000, **identity(call)})
         except (DiskFull, SpoolError) as error:
             if created:
                 writer.abandon()
@@ -106,61 +120,63 @@ class SpoolArchive:
             self.trouble_met(error)
             raise
         self._writers[recording] = writer
-        summary = {
-            "id": recording,
-            "state": "recording",
-            "call_ids": [call.call_id],
-            "from": call.from_user,
-            "to": call.to_user,
-            "started_at": rfc3339(started_ns // 1000),
-            "duration_s": None,
-            "tracks": [],
-            "review": {"needed": False, "causes": []},
-            "sync": [],
-            "sha256": None,
-            "bytes": None,
-        }
-        self._tell_recording("recording_started", recording, summary)
+        running = self.masks.shown(_running(recording, [call], started_ns))
+        self._tell_recording("recording_started", recording, running)
         return recording, writer
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, so that a crash cannot make it disappear."""
-        self.note_call(call_row(call, None, None, None))
+        # Of what is not recorded nothing more will come to be known.
+        self.note_call(call_row(call, "excluded" if call.excluded else None, call.excluded or None, None))
 
     def note_call(self, row: dict[str, Any]) -> None:
         """Account for a call, unless it has an outcome already."""
-        self.journal.add("call_noted", row, key=("call", row["call_id"], row["first_seen"]))
+        self.journal.add("call_noted", self.masks.shown(row), key=("call", row["call_id"], row["first_seen"]))
 
     def call_left(self, call: Call) -> None:
         """Another worker accounts for it: what was told of it stands until that one tells more."""
 
-    def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
-        """Judge the recording, have it sealed, and account for the call once it is."""
-        tracks = session.tracks(engine.streams, engine.sequencer) if session else []
+    def call_over(self, call: Call, engine: Engine, interrupted: str | None) -> None:
+        """Account for a call that was not recorded."""
         facts = MediaFacts(
-            # What could not be written down was not recorded, however well it was heard.
-            tracks={t.side: t.facts.packets for t in tracks} if session and session.recording else {},
-            recorder_drops=_recorder_drops(call, session, tracks, engine),
+            recorder_drops=lost_by(call, engine.lost_during(call)),
             interrupted=interrupted,
-            failure=session.failure if session else None,
-            unannounced=session is None and engine.unannounced(call),
+            excluded=call.excluded or None,
+            unannounced=engine.unannounced(call),
         )
         result = outcome(call, facts)
-        recording = session.recording if session and session.recording else None
-        row = call_row(call, result.name, result.reason, recording)
         if result.name == "missing":
-            self._alert("missing", call, reason=result.reason)
-        if session is None or recording is None:
-            self._tell_call(row)
+            self.alert("missing", call, reason=result.reason)
+        self._tell_call(call_row(call, result.name, result.reason, None))
+
+    def call_joined(self, session: Session, call: Call, how: str) -> None:
+        """A call of the same conversation is recorded in a recording that has begun."""
+        session.event("call", call.first_seen // 1000, **identity(call), joined_by=how)
+        if session.recording in self._writers:
+            # Should the recorder die, every call is found by its Call-ID.
+            calls = in_order(session.conversation, session.first_call())
+            running = self.masks.shown(_running(session.recording, calls, session.started_ns))
+            self._tell_recording("recording_started", session.recording, running)
+
+    def recording_over(self, session: Session, engine: Engine) -> None:
+        """Judge a recording, have it sealed, and account for its calls once it is."""
+        tracks = session.tracks(engine.streams, engine.sequencer)
+        results = [(over.call, judge(session, over, tracks, engine.closed_ns or 0)) for over in session.over]
+        recording = session.recording or None
+        rows = [call_row(call, result.name, result.reason, recording) for call, result in results]
+        for call, result in results:
+            if result.name == "missing":
+                self.alert("missing", call, reason=result.reason)
+        if recording is None:
+            for row in rows:
+                self._tell_call(row)
             return
-        verdict = review(
-            [track.facts for track in tracks], self.thresholds, expected=call.expected_speakers()
-        )
+        verdict = review([t.facts for t in tracks], self.thresholds, expected=expected_labels(session))
         causes = [*verdict.causes, *(track.complaint for track in tracks if track.complaint)]
         if causes:
-            self._alert("review", call, recording=recording, causes=causes)
-        summary = _summary(call, session, tracks, causes, result)
-        self.commit.seal(Ended(self._writers[recording], summary, row))
+            self.alert("review", session.first_call(), recording=recording, causes=causes)
+        text = self.masks.shown(summary(session, tracks, causes, together(results)))
+        self.commit.seal(Ended(self._writers[recording], text, rows))
         del self._writers[recording]
 
     def window_closed(self, end_ns: int) -> None:
@@ -183,15 +199,19 @@ class SpoolArchive:
         self.recordings_sealed += 1
         with self._telling:
             self._told.clear()
-        where = (sealed.path, sealed.sha256, sealed.bytes)
+        where = (sealed.stem + RECORD_SUFFIX, sealed.sha256, sealed.bytes, sealed.summary)
         self._tell_recording("recording_finished", sealed.recording, "sealed", ended.summary, *where)
-        self._tell_call(ended.call)
+        for row in ended.calls:
+            self._tell_call(row)
 
     def unsealed(self, ended: Ended, error: RecorderError) -> None:
         """The file is recovered at the next start; the call is not as complete as it seemed."""
         self.trouble_met(error)
-        reasons = [ended.call["reason"], f"not sealed: {error}"]
-        self._tell_call({**ended.call, "outcome": "partial", "reason": "; ".join(filter(None, reasons))})
+        for row in ended.calls:
+            # Of what was not recorded nothing is lost.
+            name = row["outcome"] if row["outcome"] in ("unanswered", "excluded") else "partial"
+            reasons = filter(None, [row["reason"], f"not sealed: {error}"])
+            self._tell_call({**row, "outcome": name, "reason": "; ".join(reasons)})
 
     def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
         """Nothing more is written to that file, from the next window on."""
@@ -208,80 +228,33 @@ class SpoolArchive:
             alert = {"kind": "disk", "time_ns": time.time_ns(), "fields": {"error": str(error)}}
             self.journal.add("alert_added", alert)
 
-    def _alert(self, kind: str, call: Call, **fields: Any) -> None:
+    def alert(self, kind: str, call: Call, **fields: Any) -> None:
+        """Have people told something about a call."""
         who = {"call_id": call.call_id, "from": call.from_user, "to": call.to_user}
-        alert = {"kind": kind, "time_ns": call.ended_at or call.first_seen, "fields": {**fields, **who}}
+        fields = self.masks.shown({**fields, **who})
+        alert = {"kind": kind, "time_ns": call.ended_at or call.first_seen, "fields": fields}
         self.journal.add("alert_added", alert)
 
     def _tell_recording(self, method: str, recording: str, *rest: Any) -> None:
         self.journal.add(method, recording, *rest, key=("recording", recording))
 
     def _tell_call(self, row: dict[str, Any]) -> None:
-        self.journal.add("call_saved", row, key=("call", row["call_id"], row["first_seen"]))
+        self.journal.add("call_saved", self.masks.shown(row), key=("call", row["call_id"], row["first_seen"]))
 
 
-def _recorder_drops(call: Call, session: Session | None, tracks: Sequence[Track], engine: Engine) -> int:
-    """What the recorder lost in a call's time. What cost this call nothing is not held against it: all its
-    packets came, and no loss was where there is no packet of it.
-    """
-    lost = engine.lost_during(call) if session is None else session.losses
-    if not lost.count or call.answered_at is None:
-        return 0
-    if session is None:
-        return lost.count
-    if not session.recording:
-        return 0  # what it does not record has a reason of its own
-    start_us, end_us = call.answered_at / 1000, (call.ended_at or engine.closed_ns or 0) / 1000
-    if session.given_up_us is not None:
-        end_us = min(end_us, session.given_up_us)
-    edges = any(session.may_lack(side, start_us, end_us) for side in call.expected_speakers())
-    return lost.count if edges or any(track.facts.lost for track in tracks) else 0
-
-
-def _summary(
-    call: Call, session: Session, tracks: Sequence[Track], causes: list[str], result: Outcome
-) -> dict[str, Any]:
-    start, end = session.start_us(), session.end_us()
+def _running(recording: str, calls: Sequence[Call], started_ns: int) -> dict[str, Any]:
+    """What the index says of a recording in progress."""
     return {
-        "id": session.recording,
-        "state": "sealed",
-        "call_ids": [call.call_id],
-        "from": call.from_user,
-        "to": call.to_user,
-        "started_at": rfc3339(round(start)) if start is not None else None,
-        "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
-        "tracks": [track.described() for track in tracks],
-        "review": {"needed": bool(causes), "causes": causes},
-        "outcome": result.name,
-        "reason": result.reason,
-        "capture_drops": session.losses.count,
-    }
-
-
-def _identity(call: Call) -> dict[str, Any]:
-    return {
-        "call_id": call.call_id,
-        "from": call.from_user,
-        "to": call.to_user,
-        "from_uri": call.from_uri,
-        "to_uri": call.to_uri,
-    }
-
-
-def call_row(call: Call, name: str | None, reason: str | None, recording: str | None) -> dict[str, Any]:
-    """A call as the index has it, with its outcome's ``name``, if it has one."""
-
-    def when(time_ns: int | None) -> str | None:
-        return rfc3339(time_ns // 1000) if time_ns is not None else None
-
-    return {
-        "call_id": call.call_id,
-        "from": call.from_user,
-        "to": call.to_user,
-        "first_seen": when(call.first_seen),
-        "answered_at": when(call.answered_at),
-        "ended_at": when(call.ended_at),
-        "outcome": name,
-        "reason": reason,
-        "recording": recording,
+        "id": recording,
+        "state": "recording",
+        "call_ids": call_ids(calls),
+        "from": calls[0].from_user,
+        "to": calls[0].to_user,
+        "started_at": rfc3339(started_ns // 1000),
+        "duration_s": None,
+        "tracks": [],
+        "review": {"needed": False, "causes": []},
+        "sync": [],
+        "sha256": None,
+        "bytes": None,
     }

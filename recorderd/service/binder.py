@@ -8,7 +8,7 @@ from typing import Final
 from recorderd.calls.binding import PATIENCE_NS, Binding, Expectations, Held
 from recorderd.calls.events import Side
 from recorderd.calls.table import Call, CallTable
-from recorderd.media.streams import StreamTable
+from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.wire.endpoint import Endpoint
 
 MAX_CLAIMS: Final = 50
@@ -25,8 +25,12 @@ class Origin:
     since_ns: int
     kept_out: bool = False
     """Another source was heard in its place."""
+    kept_from: str = ""
+    """The call that it was last kept out of."""
     explained: bool = False
     """It belonged to a call."""
+    sealed: bool = False
+    """It belongs to a call once its packets show that the keys of that one open it."""
     looked_at: bool = False
     """Its hosts were asked whose it is."""
     handed: bool = False
@@ -51,6 +55,15 @@ class Binder:
         self._origins: dict[int, Origin] = {}
         self.doubtful: Callable[[str], None] = lambda call: None
         """Called with each call that a stream may belong to, where there are several such."""
+        self.kept_out: Callable[[int, Origin, str], None] = lambda row, origin, call: None
+        """Called with each stream (its row and origin) that does not get the place it wants in a call."""
+        self.kinds: Callable[[int], set[int]] = lambda row: set()
+        """Called with a row for the payload types of what waits of it."""
+        self.let_in: Callable[[int], None] = lambda row: None
+        """Called with the row of such a stream that gets it later."""
+        self.rival: Callable[[int, Origin, Binding, int], Held | None] = lambda *of: None
+        """Called with a stream and what is found of it, at the end of a window: whether another stream
+        between the same addresses keeps it from its place."""
 
     def note(self, row: int, origin: Origin) -> None:
         """A stream that was not seen before has ``row`` in the stream table."""
@@ -60,6 +73,15 @@ class Binder:
     def origin(self, row: int) -> Origin:
         """Where a stream comes from."""
         return self._origins[row]
+
+    def knows(self, row: int, origin: Origin) -> bool:
+        """Whether a row still is the stream that it was, and waits."""
+        return self._origins.get(row) is origin and bool(self._streams.owner[row] == UNBOUND)
+
+    def offer(self, row: int, now_ns: int) -> None:
+        """A stream that was left out is to be bound again, as if it began now."""
+        origin = self._origins[row]
+        origin.since_ns, origin.explained = now_ns, False
 
     def bind(
         self, end_ns: int, heard_from: Callable[[str, Side], bool], leaves: Leaves | None = None
@@ -76,8 +98,9 @@ class Binder:
                 break
             if leaves is not None and self._left(row, origin, leaves):
                 continue
+            known = origin.explained and not origin.sealed
             found = self.expectations.match(
-                origin.source, origin.destination, origin.since_ns, end_ns, only_signalled=origin.explained
+                origin.source, origin.destination, origin.since_ns, end_ns, only_signalled=known
             )
             if found is None and claims and self._waited(origin, end_ns):
                 origin.looked_at = True
@@ -85,14 +108,26 @@ class Binder:
                 found = self._claim(origin, heard_from)
                 if leaves is not None and found is not None and leaves(row, origin, found.call):
                     continue
+            if isinstance(found, Binding) and not origin.explained:
+                found = self.rival(row, origin, found, end_ns) or found
             if isinstance(found, Binding):
+                if origin.kept_out:
+                    self.let_in(row)
                 origin.explained = True
                 # What waited longer than packets do is gone; the recording begins with what is left.
                 origin.since_ns = max(origin.since_ns, end_ns - self._pending_ns)
                 yield row, origin, found
-            elif found is Held.TAKEN and not origin.kept_out:
-                origin.kept_out = True
-                self._counters["streams_kept_out"] += 1
+            elif found is Held.TAKEN:
+                self._keep_out(row, origin)
+
+    def _keep_out(self, row: int, origin: Origin) -> None:
+        if not origin.kept_out:
+            origin.kept_out = True
+            self._counters["streams_kept_out"] += 1
+        call = self.expectations.whose(origin.source, origin.destination, origin.since_ns)
+        if call is not None and call != origin.kept_from and not origin.explained:
+            origin.kept_from = call
+            self.kept_out(row, origin, call)
 
     def _left(self, row: int, origin: Origin, leaves: Leaves) -> bool:
         call = self.expectations.whose(origin.source, origin.destination, origin.since_ns)
@@ -139,8 +174,11 @@ class Binder:
         """A stream's call is over. Its 5-tuple and SSRC may serve another one at once; what still comes waits
         for that one's SDP.
         """
+        if self._streams.leave(row):
+            del self._origins[row]
+            return
         self._streams.restart(row)
-        self._origins[row].since_ns = now_ns
+        self._origins[row].since_ns, self._origins[row].sealed = now_ns, False
 
     def expire(self, expired_ns: int, waiting: Mapping[int, int]) -> None:
         """Forget the streams that were last heard before ``expired_ns`` and belong to no session.

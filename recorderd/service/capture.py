@@ -5,17 +5,18 @@ It reaches no network and holds no private key of the recordings.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from recorderd.capture.bpf import Share
 from recorderd.config import Config
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.colleagues import Colleagues
-from recorderd.service.control import ControlSocket
+from recorderd.service.control import Asked, ControlSocket
 from recorderd.service.daemon import Service
 from recorderd.service.engine import Engine
 from recorderd.service.hearing import Hearing
+from recorderd.service.hep_listener import HepInbox, listening
 from recorderd.service.memory import memory
 from recorderd.service.opening import engine_settings, open_archive
 from recorderd.service.tap import Tap
@@ -36,7 +37,7 @@ def capture(config: Config) -> int:
             control.publish(status)
             service.notifier.alive()
 
-        record(config, service, archive, publish)
+        record(config, service, archive, publish, asked=control.asked)
     return 0
 
 
@@ -61,13 +62,21 @@ def record(
     archive: SpoolArchive,
     publish: Callable[[dict[str, Any]], None],
     team: Team | None = None,
+    asked: Callable[[], Sequence[Asked]] = tuple,
 ) -> None:
-    """Tap and record until told to stop; ``publish`` gets the status now and then."""
+    """Tap and record until told to stop; ``publish`` gets the status now and then, ``asked`` gives the
+    commands that came.
+    """
     with contextlib.ExitStack() as stack:
         hearing = Hearing(threaded=True)
         stack.callback(hearing.stop)
-        engine = Engine(archive, engine_settings(config), hearing, team.colleagues if team else None)
+        engine = Engine(
+            archive, engine_settings(config, live=True), hearing, team.colleagues if team else None
+        )
         tap = stack.enter_context(contextlib.closing(Tap(config, team.share if team else None)))
+        inbox = HepInbox()
+        # With several workers their supervisor listens, and gives to each of them.
+        hep = stack.enter_context(listening(config, inbox.put)) if team is None else None
         published = 0.0
         if team:
             team.opened()
@@ -76,9 +85,14 @@ def record(
             nonlocal published
             if team:
                 team.exchange(engine)
+            if hep:
+                hep.check()
+                engine.hear_hep(inbox.take())
+            for command in asked():
+                command.reply(engine.pausing.command(command.request, time.time_ns() // 1000))
             if (now := time.monotonic()) - published >= STATUS_S:
                 published = now
-                publish(_status(config, engine, tap, archive))
+                publish(_status(config, engine, tap, archive, hep.counters if hep else {}))
 
         each_round()
         service.ready(f"recording calls on {', '.join(tap.interfaces)}")
@@ -86,10 +100,14 @@ def record(
         service.notifier.stopping("sealing the calls in progress")
         if team:
             team.exchange(engine)
+        engine.hear_hep(inbox.take())
         engine.finish("recorder stopped")
 
 
-def _status(config: Config, engine: Engine, tap: Tap, archive: SpoolArchive) -> dict[str, Any]:
+def _status(
+    config: Config, engine: Engine, tap: Tap, archive: SpoolArchive, hep: Mapping[str, int]
+) -> dict[str, Any]:
+    status = engine.status()
     return {
         "state": "running",
         "site": config.site.name,
@@ -104,5 +122,6 @@ def _status(config: Config, engine: Engine, tap: Tap, archive: SpoolArchive) -> 
             "longest_s": round(archive.commit.longest_s, 3),
         },
         "index_waiting": len(archive.journal),
-        **engine.status(),
+        **status,
+        "counters": {**status["counters"], **hep},
     }

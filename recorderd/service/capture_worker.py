@@ -25,6 +25,7 @@ from recorderd.service.docket import Docket
 from recorderd.service.engine import Engine
 from recorderd.service.exchange import Exchange
 from recorderd.service.handover import Handed
+from recorderd.service.hep_listener import WORKERS
 from recorderd.service.opening import allow_many_files, archive_settings, recipients_of
 from recorderd.service.worker_archive import WorkerArchive
 from recorderd.spool.index import Index
@@ -68,7 +69,15 @@ class Member:
     def _listen(self, engine: Engine) -> None:
         with contextlib.suppress(BlockingIOError):
             while message := self._link.recv(MAX_MESSAGE):
-                periods = [Blindness(*period) for period in json.loads(message)["blind"]]
+                if message.startswith(WORKERS):
+                    engine.hear_hep([(int.from_bytes(message[1:9], "big"), message[9:])])
+                    continue
+                told = json.loads(message)
+                if "asked" in told:
+                    answer = engine.pausing.command(told["asked"], time.time_ns() // 1000)
+                    self._link.send(json.dumps({"answer": answer, "number": told["number"]}).encode())
+                    continue
+                periods = [Blindness(*period) for period in told["blind"]]
                 engine.workers_blind(tuple(map(self._as_seen_here, periods)))
 
     def _as_seen_here(self, period: Blindness) -> Blindness:

@@ -93,7 +93,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     with open_archive(config) as archive:
-        engine = Engine(archive, engine_settings(config))
+        engine = Engine(archive, engine_settings(config, live=False))
         damaged = replay(arguments.files, engine)
         archive.settle()
         say(f"recorderd: {_account(engine, archive, config)}")
@@ -126,6 +126,8 @@ def _account(engine: "Engine", archive: "SpoolArchive", config: "Config") -> str
         (seen["streams_unclaimed"], "RTP streams that no signalling explains"),
         (seen["sip_malformed"], "malformed SIP messages"),
         (frames["truncated"], "packets cut off by the capture"),
+        (frames["tcp_holes"], "holes in SIP over TCP"),
+        (frames["tcp_tls"], "directions of SIP over TLS, which cannot be read"),
         (
             0 if seen["calls"] else frames["frames"],
             f"packets without a call; SIP is looked for on port {ports}",

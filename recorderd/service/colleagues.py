@@ -19,6 +19,7 @@ from recorderd.service.handover import (
     MOST,
     SALT,
     UNANNOUNCED,
+    WHOLE,
     Handed,
     Introduced,
     Lost,
@@ -146,8 +147,8 @@ class Colleagues:
 
     # -- packets
 
-    def hand_on(self, packets: Packets, streams: StreamTable) -> Packets:
-        """Take out of a batch what goes to the others."""
+    def hand_on(self, packets: Packets, streams: StreamTable, *, whole: bool = False) -> Packets:
+        """Take out of a batch what goes to the others; ``whole`` packets have all that UDP carried."""
         if not self._streams_away:
             return packets
         away = streams.owner[packets.stream] == AWAY
@@ -156,11 +157,11 @@ class Colleagues:
         gone = packets.select(away)
         # A stream that goes on is not forgotten.
         streams.seen(gone.stream, gone.time_us)
-        self._send(gone, streams)
+        self._send(gone, streams, whole=whole)
         return packets.select(~away)
 
-    def hand_on_waiting(self, table: PacketTable, streams: StreamTable) -> None:
-        """What was kept of streams that now turned out to be the others' goes, too."""
+    def hand_on_waiting(self, table: PacketTable, sealed: PacketTable, streams: StreamTable) -> None:
+        """What was kept of streams that now turned out to be the others' goes, too; ``sealed`` are whole."""
         if not self._new_away:
             return
         self._new_away = False
@@ -169,17 +170,18 @@ class Colleagues:
             away = streams.owner[packets.stream] == AWAY
             return [np.flatnonzero(away)], ~away
 
-        for gone in table.take(choose):
-            self._send(gone, streams)
+        for kept in (table, sealed):
+            for gone in kept.take(choose):
+                self._send(gone, streams, whole=kept is sealed)
 
-    def _send(self, packets: Packets, streams: StreamTable) -> None:
+    def _send(self, packets: Packets, streams: StreamTable, *, whole: bool) -> None:
         owner = streams.lane[packets.stream]
         self.counters["packets_handed_over"] += len(packets)
         for worker in np.unique(owner).tolist():
             part = packets.select(owner == worker)
             outgoing = self._outgoing[worker]
             outgoing.packets.append(part)
-            outgoing.keys.append(streams.key[part.stream] ^ SALT)
+            outgoing.keys.append(streams.key[part.stream] ^ SALT ^ (WHOLE if whole else np.uint64(0)))
             outgoing.bytes += part.nbytes
             if outgoing.bytes > MAX_WAITING_BYTES:
                 self._give_up_waiting(outgoing)
@@ -218,8 +220,12 @@ class Colleagues:
                 outgoing.bytes = rest.nbytes
                 outgoing.introduced, outgoing.lost, outgoing.words = [], [], []
 
-    def take_in(self, handed: Handed, streams: StreamTable, note: Callable[[int, Origin], None]) -> Packets:
-        """The packets of a message as this engine's own; ``note(row, origin)`` is told of new streams."""
+    def take_in(
+        self, handed: Handed, streams: StreamTable, note: Callable[[int, Origin], None]
+    ) -> tuple[Packets, Packets]:
+        """The packets of a message as this engine's own, and those that are whole; ``note(row, origin)`` is
+        told of new streams.
+        """
         self._listen(handed.words)
         for stream in handed.introduced:
             rows, new = streams.identify(np.array([stream.key], np.uint64) ^ SALT)
@@ -228,10 +234,16 @@ class Colleagues:
             origin = Origin(stream.source, stream.destination, stream.ssrc, stream.since_ns)
             origin.handed, origin.explained = True, stream.explained
             note(int(rows[0]), origin)
-        rows = streams.known(handed.keys)
+        rows, whole = streams.known(handed.keys), np.zeros(len(handed.keys), np.bool_)
+        if (rows < 0).any():
+            sealed = streams.known(handed.keys ^ WHOLE)
+            whole = (rows < 0) & (sealed >= 0)
+            rows = np.where(whole, sealed, rows)
         packets = replace(handed.packets, stream=rows)
         self.counters["packets_taken_over"] += len(packets)
         if len(rows) and (rows < 0).any():
             self.counters["packets_unintroduced"] += int(np.count_nonzero(rows < 0))
-            packets = packets.select(rows >= 0)
-        return packets
+            packets, whole = packets.select(rows >= 0), whole[rows >= 0]
+        if not whole.any():
+            return packets, packets.select(whole)
+        return packets.select(~whole), packets.select(whole)

@@ -31,11 +31,11 @@ MAX_ENDS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A recording that is over and yet to be sealed, and the account of its call."""
+    """A recording that is over and yet to be sealed, and the account of its calls."""
 
     writer: RecordingWriter
     summary: dict[str, Any]
-    call: dict[str, Any]
+    calls: list[dict[str, Any]]
 
 
 class Keeper(Protocol):

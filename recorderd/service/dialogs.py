@@ -14,11 +14,16 @@ from recorderd.calls.events import (
     MediaWithdrawn,
 )
 from recorderd.calls.table import Call, CallTable
+from recorderd.service.admission import Admission
 from recorderd.service.binder import Binder
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.newcomers import Newcomers
+from recorderd.service.orphans import Orphans
+from recorderd.service.pausing import Pausing
 from recorderd.service.recordings import Recordings
 from recorderd.service.session import Session, as_formats
+from recorderd.service.stillness import Stillness
+from recorderd.service.successions import Successions
 from recorderd.wire.signalling import Signalling
 from recorderd.wire.sip import SipError, SipMessage, parse_sip
 
@@ -34,6 +39,9 @@ class Accounts(Protocol):
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, or was answered."""
+
+    def call_joined(self, session: Session, call: Call, how: str) -> None:
+        """A call is recorded in a recording that has begun."""
 
     def call_left(self, call: Call) -> None:
         """Another worker accounts for the call from now on."""
@@ -51,12 +59,19 @@ class Dialogs:
         newcomers: Newcomers,
         counters: Counter[str],
         colleagues: Colleagues | None,
+        admission: Admission,
+        pausing: Pausing,
+        stillness: Stillness,
+        orphans: Orphans,
     ) -> None:
         self._accounts, self._calls, self._binder = accounts, calls, binder
         self._recordings, self._newcomers = recordings, newcomers
         self._counters, self._colleagues = counters, colleagues
+        self._admission, self._pausing = admission, pausing
+        self.stillness, self.orphans = stillness, orphans
         self.ending: dict[str, int] = {}
         """When the calls that are over have had their last packets, in ns."""
+        self.successions = Successions(binder, recordings)
         self._signals: list[Signalling] = []
 
     def add(self, *signals: Signalling) -> None:
@@ -80,10 +95,16 @@ class Dialogs:
             part = due[first : first + RELIEF]
             for signal, message in [(signal, self._read(signal)) for signal in part]:
                 if message is not None:
-                    self._events(
-                        self._calls.message(message, signal.source, signal.destination, signal.time_ns)
-                    )
+                    events = self._calls.message(message, signal.source, signal.destination, signal.time_ns)
+                    self._admit(events, message, signal)
+                    if self._calls.joining.joined:
+                        self.joined()
+                    self._pausing.heed(message, signal.time_ns)
+                    self._events(events)
+        self._pausing.tick(end_ns // 1000)
         self._events(self._calls.tick(end_ns))
+        self._events(self.stillness.over(end_ns))
+        self._events(self.orphans.found(end_ns))
         if self._colleagues is not None:
             self._colleagues.ownership.tick(end_ns)
 
@@ -94,6 +115,7 @@ class Dialogs:
     def over(self, call: str) -> None:
         """A call was accounted for."""
         self.ending.pop(call, None)
+        self._pausing.over(call)
         self._binder.expectations.release(call)
         self._calls.forget(call)
 
@@ -106,6 +128,17 @@ class Dialogs:
         self._counters["sip_messages"] += 1
         return message
 
+    def _admit(self, events: list[CallEvent], message: SipMessage, signal: Signalling) -> None:
+        for event in events:
+            if isinstance(event, CallStarted):
+                call = self._calls.get(event.call)
+                conversation = self._calls.conversations.of(call.key)
+                first = next(iter(conversation.legs.values())).call if conversation else call
+                if first is not call:
+                    self._admission.joined(call, first)
+                else:
+                    self._admission.began(call, message, signal.source, signal.destination)
+
     def _settle(self, event: MediaExpected) -> None:
         """An address may tell whose the call is."""
         assert self._colleagues is not None
@@ -113,6 +146,21 @@ class Dialogs:
         self._colleagues.ownership.expected(event, call.expectations)
         if self.ours(event.call) != before:
             (self._accounts.call_left if before else self._accounts.call_seen)(call)
+
+    def joined(self) -> None:
+        """Calls turned out to be of conversations that are there already."""
+        joined, self._calls.joining.joined = self._calls.joining.joined, []
+        for key, how in joined:
+            call, conversation = self._calls.get(key), self._calls.conversations.of(key)
+            if conversation is None:
+                continue
+            self._counters[f"calls_joined_by_{how}"] += 1
+            first = next(iter(conversation.legs.values())).call
+            if first is not call:
+                self._admission.joined(call, first)
+            session = self._recordings.of(key)
+            if session is not None:
+                self._accounts.call_joined(session, call, how)
 
     def _events(self, events: list[CallEvent]) -> None:
         for event in events:
@@ -125,6 +173,8 @@ class Dialogs:
                     self._accounts.call_seen(call)
             elif isinstance(event, MediaExpected):
                 self._binder.expectations.expect(event)
+                self._events(self.orphans.explained(event))
+                self.successions.announced(event, self.ending)
                 if self._colleagues is not None:
                     self._settle(event)
                 session = self._recordings.of(event.call)
@@ -138,13 +188,15 @@ class Dialogs:
                 self._binder.expectations.withdraw(event)
             elif isinstance(event, CallEnded):
                 self.ending[event.call] = event.now + LINGER_NS
+                self._binder.expectations.ended(event.call, event.now)
             session = self._recordings.of(event.call)
             if session is not None:
-                session.signalled(event)
+                session.signalled(event, self._calls.get(event.call).call_id)
 
     def _learn(self, session: Session, event: MediaExpected) -> None:
         """An offer or an answer may name payload types of either side."""
+        self._newcomers.secure(session, event)
         for speaker in SIDES:
             formats = as_formats(self._binder.expectations.formats(event.call, speaker))
-            for stream in session.add_formats(speaker, formats, event.now // 1000):
+            for stream in session.add_formats(event.call, speaker, formats, event.now // 1000):
                 self._newcomers.describe(stream.row, session)

@@ -9,34 +9,46 @@ replay gives what the tap gave.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.calls.joining import JoinSettings
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.media.gathering import gathered
 from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import IGNORED, SHED, UNBOUND, StreamTable
+from recorderd.media.streams import EXCLUDED, IGNORED, SHED, UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
+from recorderd.service.admission import Admission, AdmissionSettings
 from recorderd.service.binder import Binder, Origin
 from recorderd.service.colleagues import Colleagues
+from recorderd.service.copies import Copies
 from recorderd.service.dialogs import LINGER_NS, Dialogs
 from recorderd.service.handout import Handout
 from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
+from recorderd.service.intruders import Intruders
 from recorderd.service.losses import Losses, Lost
 from recorderd.service.newcomers import Newcomers
+from recorderd.service.orphans import Orphans, OrphanSettings
+from recorderd.service.pausing import Pausing, PrivacySettings
+from recorderd.service.questions import Questions
 from recorderd.service.recordings import Recordings
-from recorderd.service.session import Session, Sink
+from recorderd.service.secured import Secured
+from recorderd.service.session import LegOver, Session, Sink
 from recorderd.service.stages import Stages
+from recorderd.service.stillness import Stillness
+from recorderd.service.withholding import Withholding
 from recorderd.wire.dissect import Dissector
 from recorderd.wire.frames import Frames
 from recorderd.wire.hep import hep_signalling
 from recorderd.wire.media_packets import MediaPackets
+from recorderd.wire.signalling import Signalling
 from recorderd.wire.tunnel_settings import TunnelSettings
 
 WINDOW_NS: Final = 1_000_000_000
@@ -58,10 +70,17 @@ class Archive(Protocol):
     def call_left(self, call: Call) -> None:
         """Another worker accounts for the call from now on."""
 
-    def call_over(
-        self, call: Call, session: Session | None, engine: "Engine", interrupted: str | None
-    ) -> None:
-        """Seal the call's recording, if there is one, and account for its outcome."""
+    def call_over(self, call: Call, engine: "Engine", interrupted: str | None) -> None:
+        """Account for the outcome of a call that was not recorded."""
+
+    def call_joined(self, session: Session, call: Call, how: str) -> None:
+        """A call is recorded in a recording that has begun."""
+
+    def recording_over(self, session: Session, engine: "Engine") -> None:
+        """Seal a recording, and account for the outcomes of its calls."""
+
+    def alert(self, kind: str, call: Call, **fields: Any) -> None:
+        """Have people told something about a call."""
 
     def window_closed(self, end_ns: int) -> None:
         """All of a window is handed over; make it visible."""
@@ -81,6 +100,11 @@ class EngineSettings:
     hep_password: str | None = None
     tunnels: TunnelSettings | None = None
     """None: all."""
+    joining: JoinSettings = field(default_factory=JoinSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    media_timeout_s: float = 300.0
+    orphans: OrphanSettings = field(default_factory=OrphanSettings)
 
 
 class Engine:
@@ -109,23 +133,60 @@ class Engine:
             hep_ports=settings.hep_ports,
             hep_password=settings.hep_password,
         )
-        self.calls = CallTable()
+        # Alone: what is heard of a call may be another worker's, and all must come to the same.
+        joining = settings.joining if colleagues is None else JoinSettings(frozenset())
+        self.calls = CallTable(joining=joining)
         self.streams = StreamTable()
         self.binder = Binder(self.streams, self.calls, int(settings.pending_s * 1e9), self.counters)
         if colleagues is not None:
             self.binder.doubtful = lambda call: colleagues.say(call, UNANNOUNCED)
         self.sequencer = Sequencer(self.streams)
         self.stages = Stages()
-        self.recordings = Recordings(archive, self.streams, self.hearing, self.counters)
+        self.recordings = Recordings(
+            archive, self.streams, self.hearing, self.counters, self.calls.conversations
+        )
         self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
+        self.handout.recovered = self.sequencer.recovered
         self.table = PacketTable(settings.pending_bytes)
         self.losses = Losses()
+        self.admission = Admission(settings.admission, self.streams)
+        self.pausing = Pausing(settings.privacy, self.recordings, self.calls, archive, self.counters)
+        self.handout.withholding = Withholding(self.streams, self.recordings, self.pausing)
+        common = self.counters, colleagues, self.admission, self.pausing
+        expectations = self.binder.expectations
+        self.secured = Secured(self.streams, expectations, self.counters, settings.pending_bytes // 4)
+        self.copies = Copies(self.streams, self.table, self.calls, self.binder, self.counters)
+        self.questions = Questions(self.calls.joining, self.streams, self.table, self.binder, self.recordings)
         self.newcomers = Newcomers(
-            self.streams, self.calls, self.binder, self.recordings, self.hearing, self.counters, colleagues
+            self.streams,
+            self.calls,
+            self.binder,
+            self.recordings,
+            self.copies,
+            self.questions,
+            self.hearing,
+            *common,
+            self.secured,
+        )
+        self.binder.kinds = self.table.payload_types
+        self.intruders = Intruders(
+            self.streams, self.table, self.calls, self.binder, self.recordings, archive.alert
+        )
+        stillness = Stillness(self.calls, self.recordings, self.streams, settings.media_timeout_s)
+        orphans = Orphans(
+            settings.orphans,
+            settings.pending_s,
+            self.streams,
+            self.table,
+            self.calls,
+            self.binder,
+            self.recordings,
+            self.counters,
         )
         self.dialogs = Dialogs(
-            archive, self.calls, self.binder, self.recordings, self.newcomers, self.counters, colleagues
+            archive, self.calls, self.binder, self.recordings, self.newcomers, *common, stillness, orphans
         )
+        self.calls.joining.begun = lambda call: self.recordings.of(call) is not None
         self._end_ns: int | None = None
 
     # -- what comes in
@@ -137,7 +198,8 @@ class Engine:
         self._begin_clock(int(frames.time_ns.min()))
         with self.stages["dissect"]:
             dissected = self.dissector.feed(frames)
-        self.dialogs.add(*dissected.signalling)
+        self._hear(*dissected.signalling)
+        self.newcomers.reports.add(dissected.control)
         if len(dissected.media):
             with self.stages["streams"]:
                 self._media(dissected.media)
@@ -148,7 +210,11 @@ class Engine:
             signal = hep_signalling(packet, arrived_ns, self.counters, self.settings.hep_password)
             if signal is not None:
                 self._begin_clock(signal.time_ns)
-                self.dialogs.add(signal)
+                self._hear(signal)
+
+    def _hear(self, *signals: Signalling) -> None:
+        self.secured.listen(signals)
+        self.dialogs.add(*signals)
 
     @property
     def closed_ns(self) -> int | None:
@@ -176,9 +242,15 @@ class Engine:
         if handed.introduced:
             self._begin_clock(min(stream.since_ns for stream in handed.introduced))
         with self.stages["streams"]:
-            self._keep(self.colleagues.take_in(handed, self.streams, self.binder.note))
+            packets, whole = self.colleagues.take_in(handed, self.streams, self.binder.note)
+            self._secure(whole)
+            self._keep(packets)
 
     def _media(self, media: MediaPackets) -> None:
+        if int(media.payload_len.min()) < 0:
+            media = self.secured.without_invalid(media)
+            if not len(media):
+                return
         rows, new = self.streams.identify(media.key)
         for index in new.tolist():
             source, destination = media.endpoints(index)
@@ -192,26 +264,72 @@ class Engine:
             # More streams than there is room for, in a flood of strangers: some may be of calls that begin.
             refused = media.time_ns[rows < 0]
             self._lost("packets_refused", len(refused), int(refused.min()), int(refused.max()) + 1000)
-            packets = packets.select(rows >= 0)
+            media, rows, packets = media.where(rows >= 0), rows[rows >= 0], packets.select(rows >= 0)
+        if self.streams.sealing:
+            packets, whole = self.secured.split(media, rows, packets)
+            if self.colleagues is not None:
+                whole = self.colleagues.hand_on(whole, self.streams, whole=True)
+            self._secure(whole)
         if self.colleagues is not None:
             packets = self.colleagues.hand_on(packets, self.streams)
         self._keep(packets)
 
     def _keep(self, packets: Packets) -> None:
-        if self.recordings.shed_streams:
-            packets = self._without_shed(packets)
+        if self.recordings.shed_streams or self.admission.streams_left_out:
+            packets = self._without_dropped(packets)
         self.table.add(packets)
         if self.table.overfull:
             self._make_room()
 
-    def _without_shed(self, packets: Packets) -> Packets:
-        """What belongs to calls that were given up goes no further."""
-        gone = self.streams.owner[packets.stream] == SHED
+    def _without_dropped(self, packets: Packets) -> Packets:
+        """What belongs to calls that were given up, or are excluded, goes no further."""
+        owner = self.streams.owner[packets.stream]
+        shed = owner == SHED
+        # In a capture file the same stream may be another call's by and by.
+        excluded = (owner == EXCLUDED) & (packets.time_us * 1000 < int(self._end_ns or 0) + WINDOW_NS)
+        gone = shed | excluded
         if not gone.any():
             return packets
         self.streams.seen(packets.stream[gone], packets.time_us[gone])
-        self.counters["packets_shed"] += int(np.count_nonzero(gone))
+        self.counters["packets_shed"] += int(np.count_nonzero(shed))
+        self.counters["packets_excluded"] += int(np.count_nonzero(excluded))
         return packets.select(~gone)
+
+    def _secure(self, packets: Packets) -> None:
+        """Keep what may be SRTP, whole."""
+        lost = self.secured.keep(packets)
+        if lost is not None:
+            self.dropped(len(lost), int(lost.min()) * 1000, int(lost.max()) * 1000 + 1)
+
+    def _expired_us(self, end_ns: int) -> int:
+        """What nobody has explained at the close of a window, and is older, is dropped."""
+        return (end_ns - int(self.settings.pending_s * 1e9)) // 1000
+
+    def _open(self, end_ns: int, waiting: dict[int, int]) -> bool:
+        """Open SRTP; whether streams showed whose they are. ``waiting`` gets what of nobody's still waits."""
+        if not self.secured.active:
+            return False
+        with self.stages["open"]:
+            found = self.secured.settle(end_ns, self.settings.grace_ms * 1000, self._expired_us(end_ns))
+            for packets in found.packets:
+                self._keep(packets)
+        waiting.update(found.waiting)
+        for row, since_us in found.too_late.items():
+            self._drop(row, since_us)
+        return found.newly
+
+    def _drop(self, row: int, since_us: int) -> None:
+        """What waits of a stream from a moment on is of no use."""
+        lost: list[int] = []
+
+        def choose(packets: Packets) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
+            gone = (packets.stream == row) & (packets.time_us >= since_us)
+            lost.append(int(np.count_nonzero(gone)))
+            return [], ~gone
+
+        self.table.take(choose)
+        if any(lost):
+            self._lost("srtp_packets_unkept", lost[0], since_us * 1000, int(self._end_ns or 0) + WINDOW_NS)
 
     def _make_room(self) -> None:
         """Too much waits: what nobody announced goes first. What is lost of calls is the recorder's fault."""
@@ -230,16 +348,17 @@ class Engine:
         self.counters[counter] += count
         self.losses.add(count, Span(since_ns / 1000, until_ns / 1000))
 
-    def lost_during(self, call: Call) -> Lost:
-        """What the recorder lost while a call lasted, of its packets or of others."""
-        end_ns = (call.ended_at or int(self._end_ns or 0)) + LINGER_NS
-        return self.losses.during(call.first_seen / 1000, end_ns / 1000)
+    def lost_during(self, *calls: Call) -> Lost:
+        """What the recorder lost while a call (or any of several) lasted, of its packets or of others."""
+        end_ns = max(call.ended_at or int(self._end_ns or 0) for call in calls) + LINGER_NS
+        return self.losses.during(min(call.first_seen for call in calls) / 1000, end_ns / 1000)
 
     def _forget_losses(self, end_ns: int) -> None:
         if not self.losses:
             return
         needed = [call.first_seen for call in self.calls.active()]
         needed += [self.calls.get(key).first_seen for key in self.dialogs.ending]
+        needed += [leg.call.first_seen for session in self.recordings for leg in session.over]
         self.losses.forget(min([end_ns - WINDOW_NS, *needed]) / 1000)
 
     def advance(self, now_ns: int) -> None:
@@ -260,7 +379,8 @@ class Engine:
 
     def _next_ns(self, now_ns: int) -> int:
         """The time of the first thing that waits, or now."""
-        return min(now_ns, self.table.earliest_us() * 1000, self.dialogs.earliest_ns(now_ns))
+        waiting_us = min(self.table.earliest_us(), self.secured.table.earliest_us())
+        return min(now_ns, waiting_us * 1000, self.dialogs.earliest_ns(now_ns))
 
     def finish(self, interrupted: str) -> None:
         """Nothing more will come: close what is open. Calls still running end as ``interrupted``."""
@@ -268,9 +388,7 @@ class Engine:
             return
         self.dialogs.add(*self.dissector.finish())
         self._flush()
-        recorded = [session.call for session in self.recordings]
-        others = (call.key for call in self.calls.active() if self.recordings.of(call.key) is None)
-        for key in [*recorded, *others]:
+        for key in [*self.dialogs.ending, *(call.key for call in self.calls.active())]:
             self._over(key, None if key in self.dialogs.ending else interrupted)
         self.archive.window_closed(self._end_ns)
 
@@ -289,15 +407,17 @@ class Engine:
             for call in [call for call, due in self.dialogs.ending.items() if due <= end_ns - WINDOW_NS]:
                 self.handout.relief()
                 self._over(call, None)
+        waiting: dict[int, int] = {}
         with self.stages["signalling"]:
             self.dialogs.take(end_ns, self.handout.relief)
-            self.newcomers.bind(end_ns, self.handout.relief)
+            self.dialogs.successions.settle(self.streams, self.table)
+            self.questions.settle(end_ns, self.dialogs.joined)
+            self.newcomers.bind(end_ns, self.handout.relief, partial(self._open, end_ns, waiting))
+            self.intruders.count(end_ns)
             if self.colleagues is not None:
-                self.colleagues.hand_on_waiting(self.table, self.streams)
-        expired_us = (end_ns - int(self.settings.pending_s * 1e9)) // 1000
-        grace_us = self.settings.grace_ms * 1000
+                self.colleagues.hand_on_waiting(self.table, self.secured.table, self.streams)
+        expired_us, grace_us = self._expired_us(end_ns), self.settings.grace_ms * 1000
         orders: list[Order] = []
-        waiting: dict[int, int] = {}
 
         def choose(packets: Packets) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
             order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
@@ -318,6 +438,7 @@ class Engine:
             if len(taken):
                 self.handout.window(order, taken)
         with self.stages["streams"]:
+            self.newcomers.reports.take(end_ns)
             self.binder.expire(expired_us * 1000, waiting)
         self._forget_losses(end_ns)
         with self.stages["index"]:
@@ -329,24 +450,40 @@ class Engine:
         return elsewhere or self.binder.unannounced(call)
 
     def _resume(self, session: Session) -> None:
-        self.recordings.resume(session, self.calls.get(session.call), int(self._end_ns or 0) - WINDOW_NS)
+        self.recordings.resume(session, session.first_call(), int(self._end_ns or 0) - WINDOW_NS)
 
     def _over(self, key: str, interrupted: str | None) -> None:
         call, now_ns = self.calls.get(key), int(self._end_ns or 0)
-        session = self.recordings.end(key)
+        self.intruders.over(call)
+        call.unopened = self.secured.refusal(key)
+        session = self.recordings.of(key)
         if session is not None:
-            session.losses = self.lost_during(call)
-        if session is not None or self.dialogs.ours(key):
-            self.archive.call_over(call, session, self, interrupted)
+            session.over.append(LegOver(call, self.lost_during(call), interrupted))
+            if not session.all_over():
+                self.copies.leg_over(session, key, now_ns)
+                session = None
+            else:
+                session.losses = self.lost_during(*(leg.call for leg in session.over))
+                self.pausing.ending(session)
+                self.secured.tell(session, now_ns // 1000)
+                self.recordings.end(session)
+                self.archive.recording_over(session, self)
+        elif self.dialogs.ours(key):
+            self.archive.call_over(call, self, interrupted)
         if self.colleagues is not None:
             for row in self.colleagues.over(key):
                 self.binder.give_back(row, now_ns)
+        for row in self.admission.over(key):
+            self.sequencer.forget(row)
+            self.binder.give_back(row, now_ns)
+        self.secured.over(key)
         self.dialogs.over(key)
         if session is not None:
             self.recordings.forget(session)
+            self.newcomers.reports.forget(session.streams)
             for stream in session.streams:
                 self.sequencer.forget(stream.row)
-                self.binder.give_back(stream.row, now_ns)
+            self.copies.over(session, now_ns)
 
     def give_up(self, count: int) -> int:
         """For lack of time record no more of the ``count`` newest calls; returns how many there were."""
@@ -358,6 +495,7 @@ class Engine:
         return {
             "calls": len(self.calls),
             **self.recordings.status(),
+            "paused": self.pausing.paused,
             "streams": len(self.streams),
             "waiting_packets": len(self.table),
             "stages": self.stages.seconds(),

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from recorderd.media.following import follow_steady, give_back, take_over
+from recorderd.media.redundancy import opened
 from recorderd.media.sequence import Order
 from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
@@ -15,6 +16,7 @@ from recorderd.service.recordings import Recordings
 from recorderd.service.session import Session, Stream
 from recorderd.service.stages import Stages
 from recorderd.service.window import Window, make_window
+from recorderd.service.withholding import Withholding
 
 RELIEF: Final = 64
 """Recordings written between two calls for relief."""
@@ -34,6 +36,12 @@ class Handout:
         """``resume`` is called for a session that is not written, before its packets are."""
         self._streams, self._recordings, self._hearing = streams, recordings, hearing
         self._stages, self._resume = stages, resume
+        self.withholding: Withholding | None = None
+        """Takes out what is not to be written."""
+        self.recovered: Callable[[int, int], bool] = lambda row, seq: False
+        """Called with the row and number of a packet whose content came by another (RFC 2198): whether it is
+        missing.
+        """
         self.relief: Callable[[], None] = lambda: None
         """Called now and then while much is done at once."""
         # What is to be told of a call that ends may be windows behind.
@@ -41,14 +49,22 @@ class Handout:
 
     def window(self, order: Order, packets: Packets) -> None:
         """Hand out at least one packet, sorted as ``order`` says."""
+        if self._streams.redundant:
+            order, packets = opened(order, packets, self._streams, self.recovered)
+        if self.withholding is not None and self.withholding.active:
+            order, packets = self.withholding.window(order, packets)
+            if not len(packets):
+                return
         with self._stages["follow"]:
             window = make_window(order, packets, self._streams)
         with self._stages["record"]:
             self._record(window)
         with self._stages["follow"]:
-            steady, missing = follow_steady(self._streams, order, packets, window.one_type)
+            steady, missing, turned = follow_steady(self._streams, order, packets, window.one_type)
             for at, *of in missing:
                 self._stream(window, at)[1].lane.missing(*of)
+            for at, stretch, low in turned:
+                self._stream(window, at)[1].lane.low(stretch, low)
             for at in np.flatnonzero(~steady).tolist():
                 self._follow(window, at)
             for at in window.with_tones().tolist():

@@ -19,6 +19,9 @@ SALT: Final = np.uint64(0x5BD1E995C2B2AE35)
 fragments come to all of them.
 """
 
+WHOLE: Final = np.uint64(0x9AE16A3B2F90404F)
+"""With it, the key tells that a packet has all that UDP carried, as SRTP needs it."""
+
 MOST: Final = 8192
 """Packets of one message."""
 

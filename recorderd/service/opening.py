@@ -9,10 +9,15 @@ from typing import Any
 
 from recorderd.calls.outcomes import RESTARTED
 from recorderd.config import Config
+from recorderd.config.privacy import PrivacyConfig
 from recorderd.errors import ConfigError
 from recorderd.quality.review import Thresholds
+from recorderd.service.addresses import own_addresses
+from recorderd.service.admission import AdmissionSettings
 from recorderd.service.archive import SpoolArchive
 from recorderd.service.engine import EngineSettings
+from recorderd.service.orphans import OrphanSettings
+from recorderd.service.pausing import PrivacySettings
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient, load_recipients
 from recorderd.spool.layout import Spool, SpoolLock
@@ -23,10 +28,33 @@ from recorderd.spool.signing import HostKey
 log = logging.getLogger(__name__)
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """The engine's part of the configuration."""
+def engine_settings(config: Config, *, live: bool) -> EngineSettings:
+    """The engine's part of the configuration, for packets of interfaces or of files."""
     capture = config.capture
-    return EngineSettings(frozenset(capture.sip_ports), capture.grace_ms, capture.pending_s)
+    return EngineSettings(
+        frozenset(capture.sip_ports),
+        capture.grace_ms,
+        capture.pending_s,
+        ws_ports=frozenset(capture.ws_ports),
+        hep_ports=frozenset(capture.hep_ports),
+        hep_password=capture.hep.password,
+        tunnels=capture.tunnels_opened(live=live),
+        joining=config.conversations.settings(own_addresses() if live else frozenset()),
+        admission=AdmissionSettings(config.policy.policy(), config.privacy.pause.header),
+        privacy=privacy_settings(config.privacy),
+        media_timeout_s=config.policy.media_timeout_s,
+        orphans=OrphanSettings(
+            config.policy.orphans.action == "record", config.policy.orphans.end_s, config.policy.orphans.most
+        ),
+    )
+
+
+def privacy_settings(privacy: PrivacyConfig) -> PrivacySettings:
+    """What is paused and withheld."""
+    pause = privacy.pause
+    return PrivacySettings(
+        pause.header, pause.pause_keys, pause.resume_keys, pause.max_s, privacy.dtmf, privacy.dtmf_tones
+    )
 
 
 def recipients_of(config: Config) -> list[Recipient]:
@@ -104,4 +132,8 @@ def open_archive(config: Config) -> Iterator[SpoolArchive]:
 
 def archive_settings(config: Config) -> dict[str, Any]:
     """The archive's part of the configuration."""
-    return {"host": config.site.name, "thresholds": Thresholds(**config.quality.model_dump())}
+    return {
+        "host": config.site.name,
+        "thresholds": Thresholds(**config.quality.model_dump()),
+        "masks": config.privacy.mask_numbers.masks(),
+    }

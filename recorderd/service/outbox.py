@@ -24,7 +24,7 @@ class AlertSender:
 
     def __init__(self, config: Config, index: Index) -> None:
         syslog = config.alerts.syslog
-        self._index = index
+        self._index, self._masks = index, config.privacy.mask_numbers.masks()
         self._syslog = (
             Syslog(syslog.address, syslog.facility, host=config.site.name) if syslog.enabled else None
         )
@@ -37,7 +37,7 @@ class AlertSender:
         sent = 0
         for alert in self._index.alerts_pending():
             try:
-                self._syslog.send(alert["kind"], alert["fields"], time_ns=alert["time_ns"])
+                self._syslog.send(alert["kind"], self._masks.told(alert["fields"]), time_ns=alert["time_ns"])
             except OSError as error:
                 if not self._failing:
                     log.warning("syslog: %s; alerts wait in the index", error.strerror or error)

@@ -1,9 +1,10 @@
-"""The recordings in progress: one session a call, begun, given up, and ended here."""
+"""The recordings in progress: one session a conversation, begun, given up, and ended here."""
 
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from recorderd.calls.conversations import Conversations
 from recorderd.calls.outcomes import OVERLOADED
 from recorderd.calls.table import Call
 from recorderd.errors import DiskFull, SpoolError
@@ -19,13 +20,22 @@ class Beginning(Protocol):
     def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
         """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
 
+    def call_joined(self, session: Session, call: Call, how: str) -> None:
+        """A call is recorded in a recording that has begun."""
+
 
 class Recordings:
     """All sessions, by call and by the number that their streams are marked with."""
 
     def __init__(
-        self, archive: Beginning, streams: StreamTable, hearing: Hearing, counters: Counter[str]
+        self,
+        archive: Beginning,
+        streams: StreamTable,
+        hearing: Hearing,
+        counters: Counter[str],
+        conversations: Conversations,
     ) -> None:
+        self._conversations = conversations
         self._archive, self._streams, self._hearing, self._counters = archive, streams, hearing, counters
         self.level = Level.NONE
         """What is left out for lack of time; see :mod:`recorderd.service.overload`."""
@@ -46,8 +56,8 @@ class Recordings:
         return len(self._sessions) - self._given_up
 
     def of(self, call: str) -> Session | None:
-        """The session of a call."""
-        return self._sessions.get(call)
+        """The session of a call: that of its conversation."""
+        return self._sessions.get(self._conversations.key(call)) if self._sessions else None
 
     def numbered(self, number: int) -> Session:
         """The session that streams with this owner belong to."""
@@ -56,12 +66,21 @@ class Recordings:
     def new(self, call: Call, started_ns: int) -> Session:
         """Begin to record a call, or only to account for it where it is one too many."""
         if self.level >= Level.NO_NEW_CALLS or (self.budget is not None and len(self) >= self.budget):
-            session = Session(self._next_number, call.key, "", None, None, self._hearing)
+            key = self._conversations.key(call.key)
+            session = Session(self._next_number, key, "", None, None, self._hearing)
             session.give_up(OVERLOADED, started_ns // 1000)
             self._given_up += 1
             self._counters["calls_refused"] += 1
         else:
-            session = self._begin(call, started_ns)
+            conversation = self._conversations.of(call.key)
+            session = self._begin(call if conversation is None else conversation.outermost().call, started_ns)
+        session.started_ns, session.begun_for = started_ns, call
+        session.conversation = self._conversations.of(call.key)
+        if session.conversation is not None:
+            session.conversation.recording = session.recording
+            for leg in session.conversation.legs.values():
+                if leg.call is not session.first_call():
+                    self._archive.call_joined(session, leg.call, leg.how)
         self._next_number = (self._next_number + 1) % (1 << 22)
         self._sessions[session.call] = self._numbers[session.number] = session
         return session
@@ -74,9 +93,12 @@ class Recordings:
             failure = "disk full"
         except SpoolError as error:
             failure = f"spool: {error}"
-        session = Session(self._next_number, call.key, recording, sink, failure, self._hearing)
+        key = self._conversations.key(call.key)
+        session = Session(self._next_number, key, recording, sink, failure, self._hearing)
         if call.answered_at is not None:
             session.event("answered", call.answered_at // 1000)
+        for span in call.besides:
+            session.event("besides", span.since // 1000, kind=span.kind, state="agreed")
         return session
 
     def resume(self, session: Session, call: Call, now_ns: int) -> None:
@@ -106,13 +128,10 @@ class Recordings:
         self._streams.owner[row] = SHED
         self.shed_streams += 1
 
-    def end(self, call: str) -> Session | None:
-        """Take out the session of a call that is over. :meth:`forget` it when it was accounted for."""
-        session = self._sessions.pop(call, None)
-        if session is not None:
-            del self._numbers[session.number]
-            self._given_up -= session.shed
-        return session
+    def end(self, session: Session) -> None:
+        """Take out the session of a conversation that is over; to be forgotten when it was accounted for."""
+        del self._sessions[session.call], self._numbers[session.number]
+        self._given_up -= session.shed
 
     def forget(self, session: Session) -> None:
         """Give back what an ended session had of the hearing."""

@@ -9,18 +9,30 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from recorderd.calls.binding import Binding, Standing
-from recorderd.calls.events import SIDES, CallAnswered, CallEnded, CallEvent, HoldChanged, Side
+from recorderd.calls.call import Call
+from recorderd.calls.conversations import Conversation
+from recorderd.calls.events import (
+    SIDES,
+    CallAnswered,
+    CallEnded,
+    CallEvent,
+    HoldChanged,
+    OtherMedia,
+    Side,
+)
+from recorderd.calls.pauses import KeySequence, Pauses
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.errors import DiskFull, RecorderError
 from recorderd.media.following import take_over
 from recorderd.media.lane import Lane, Span
+from recorderd.media.reception import Reception, together
 from recorderd.media.sequence import Sequencer
 from recorderd.media.streams import StreamTable
 from recorderd.media.tones import ToneFollower
 from recorderd.quality.review import Gap, TrackFacts
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Lost, uncovered
-from recorderd.service.track import Track
+from recorderd.service.track import Track, with_pauses
 from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
@@ -31,7 +43,7 @@ MAX_LANES: Final = 255
 MAX_LESSER_LANES: Final = 64
 """Streams whose source was not announced: a flood of them leaves room for the real ones."""
 
-DESCRIBING: Final = frozenset({"stream", "formats", "displaced"})
+DESCRIBING: Final = frozenset({"stream", "formats", "displaced", "covered"})
 """Events without which the packets of a recording cannot be told."""
 
 MAX_RECORD_ROWS: Final = 4096
@@ -63,8 +75,28 @@ class Stream:
     """Of the speaker's track, in the ear."""
     tones: ToneFollower
     standing: Standing
+    label: str
+    """The track: whose voice it carries."""
+    call: str
+    hops: tuple[int, ...]
+    since_us: int
+    line: int = 0
+    """Which of several audio lines at once; all but the first are tracks of their own."""
     displaced: bool = False
     """A stranger's, as the real one showed."""
+    retired: bool = False
+    """Nothing more of it is recorded; its row is kept for what it counted."""
+    reception: Reception | None = None
+    """What RTCP says of it; None where nothing does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegOver:
+    """A call of the recording is over."""
+
+    call: Call
+    lost: Lost
+    interrupted: str | None
 
 
 class Session:
@@ -80,24 +112,48 @@ class Session:
         self.number, self.call, self.recording = number, call, recording
         self.sink, self.failure = sink, failure
         self.streams: list[Stream] = []
-        self.meters: dict[Side, int] = {}
+        self.meters: dict[str, int] = {}
+        self.conversation: Conversation | None = None
+        """The calls that are recorded here, where the table of calls knows more than one."""
+        self.begun_for: Call | None = None
+        self.started_ns = 0
+        self.over: list[LegOver] = []
+        """Those that are over."""
+        self.returns = 0
+        """How often a copy was taken back."""
         self.given_up_us: int | None = None
         """Since when it is not recorded for lack of time; None where it is."""
         self.losses = Lost()
         """What the recorder lost in its time; told at its end."""
+        self.pauses = Pauses()
+        """When it was not to be recorded for a while."""
+        self.withheld: dict[int, int] = {}
+        """Packets of its streams, by row, that came and were not to be kept."""
+        self.keys: dict[str, KeySequence] = {}
+        """Keys pressed lately, by track, where they may mean something to the recorder."""
         self._unsaid: list[dict[str, Any]] = []
 
     def add_stream(
-        self, row: int, ssrc: int, source: Endpoint, destination: Endpoint, binding: Binding, time_us: int
+        self,
+        row: int,
+        ssrc: int,
+        source: Endpoint,
+        destination: Endpoint,
+        binding: Binding,
+        time_us: int,
+        label: str | None = None,
     ) -> Stream | None:
-        """Take a stream in; None where the recording has all the streams it can name."""
+        """Take a stream in, on the track ``label`` (by default its side's); None where the recording has all
+        the streams it can name.
+        """
+        label = label or binding.speaker
         lesser = sum(stream.standing < Standing.SIGNALLED for stream in self.streams)
         full = binding.standing < Standing.SIGNALLED and lesser >= MAX_LESSER_LANES
         if len(self.streams) >= MAX_LANES or full:
             return None
         formats, described = _meaning(tuple(binding.formats.items()))
-        if binding.speaker not in self.meters:
-            self.meters[binding.speaker] = self._hearing.open()
+        if label not in self.meters:
+            self.meters[label] = self._hearing.open()
         stream = Stream(
             row,
             len(self.streams),
@@ -106,16 +162,21 @@ class Session:
             destination,
             ssrc,
             Lane(formats),
-            self.meters[binding.speaker],
+            self.meters[label],
             ToneFollower(),
             binding.standing,
+            label,
+            binding.call,
+            binding.hops,
+            time_us,
+            binding.line,
         )
         self.streams.append(stream)
         self.event(
             "stream",
             time_us,
             stream=stream.number,
-            track=stream.speaker,
+            track=label,
             ssrc=ssrc,
             source=str(source),
             destination=str(destination),
@@ -128,7 +189,7 @@ class Session:
         gone = [
             stream
             for stream in self.streams
-            if stream.speaker == better.speaker
+            if (stream.call, stream.speaker) == (better.call, better.speaker)
             and stream.standing < better.standing
             and not stream.displaced
             and (stream.destination == better.destination or stream.standing is Standing.STRANGER)
@@ -138,26 +199,45 @@ class Session:
             self.event("displaced", time_us, stream=stream.number)
         return [stream.row for stream in gone]
 
-    def add_formats(self, speaker: Side, formats: Mapping[int, Format], time_us: int) -> list[Stream]:
+    def add_formats(
+        self, call: str, speaker: Side, formats: Mapping[int, Format], time_us: int
+    ) -> list[Stream]:
         """A new offer or answer told more payload types; returns the streams that it is about."""
         changed = []
         for stream in self.streams:
             new = {pt: known for pt, known in formats.items() if stream.lane.formats.get(pt) != known}
-            if stream.speaker == speaker and new:
+            mine = stream.call == call and stream.speaker == speaker and not stream.line
+            if mine and not stream.retired and new:
                 stream.lane.formats.update(new)
                 self.event("formats", time_us, stream=stream.number, formats=_described(new))
                 changed.append(stream)
         return changed
 
-    def signalled(self, event: CallEvent) -> None:
-        """Write what signalling said of the call into the recording."""
+    def signalled(self, event: CallEvent, call_id: str) -> None:
+        """Write what signalling said of a call into the recording."""
         time_us = event.now // 1000
+        # Of the only call of a recording it need not be said which it is.
+        which = {"call_id": call_id} if event.call != self.call else {}
         if isinstance(event, CallAnswered):
-            self.event("answered", time_us)
+            self.event("answered", time_us, **which)
         elif isinstance(event, HoldChanged):
-            self.event("hold", time_us, side=event.side, held=event.held)
+            self.event("hold", time_us, side=event.side, held=event.held, **which)
+        elif isinstance(event, OtherMedia):
+            self.event("besides", time_us, kind=event.kind, state=event.state, **which)
         elif isinstance(event, CallEnded):
-            self.event("ended", time_us, cause=event.cause)
+            self.event("ended", time_us, cause=event.cause, **which)
+
+    def first_call(self) -> Call:
+        """The call that the recording is listed under: the caller's own."""
+        if self.conversation is not None:
+            return self.conversation.outermost().call
+        assert self.begun_for is not None
+        return self.begun_for
+
+    def all_over(self) -> bool:
+        """Whether every call of the recording has ended and had its last packets."""
+        legs = self.conversation.legs if self.conversation is not None else ()
+        return {leg.call.key for leg in self.over}.issuperset(legs)
 
     def event(self, name: str, time_us: int, **facts: Any) -> None:
         """Write an event into the recording."""
@@ -254,31 +334,32 @@ class Session:
         """When the last sample ended."""
         return max([span.end_us for span in self._spans()], default=None)
 
-    def may_lack(self, side: Side, start_us: float, end_us: float) -> bool:
-        """Whether packets of a side may have been lost where no stream's numbers tell of it: before its first
-        packet or behind its last, between ``start_us`` and ``end_us``.
+    def may_lack(self, label: str, start_us: float, end_us: float) -> bool:
+        """Whether packets of a track may have been lost where no stream's numbers tell of it: before its
+        first packet or behind its last, between ``start_us`` and ``end_us``.
         """
-        return any(map(self.losses.overlap, uncovered(self._spans(side), start_us, end_us)))
+        return any(map(self.losses.overlap, uncovered(self._spans(label), start_us, end_us)))
 
-    def _spans(self, side: Side | None = None) -> list[Span]:
-        mine = [s for s in self.streams if not s.displaced and (side is None or s.speaker == side)]
+    def _spans(self, label: str | None = None) -> list[Span]:
+        mine = [s for s in self.streams if not s.displaced and (label is None or s.label == label)]
         return [span for stream in mine if (span := stream.lane.span())]
 
     def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
-        """What is known of each speaker's track, caller first."""
+        """What is known of each speaker's track, caller and callee first."""
         for stream in self.streams:
             take_over(table, stream.row, stream.lane)
         start = self.start_us() or 0.0
         heard = [stream for stream in self.streams if not stream.displaced]
         tracks = []
-        for side in SIDES:
-            mine = [stream for stream in heard if stream.speaker == side]
+        labels = {stream.label for stream in heard}
+        for label in [*SIDES, *sorted(labels.difference(SIDES))]:
+            mine = [stream for stream in heard if stream.label == label]
             if mine:
-                tracks.append(self._track(side, mine, table, sequencer, start))
+                tracks.append(self._track(label, mine, table, sequencer, start))
         return tracks
 
     def _track(
-        self, side: Side, mine: list[Stream], table: StreamTable, sequencer: Sequencer, start_us: float
+        self, label: str, mine: list[Stream], table: StreamTable, sequencer: Sequencer, start_us: float
     ) -> Track:
         rows = [stream.row for stream in mine]
         found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
@@ -298,24 +379,42 @@ class Session:
             sum([column.item(row) for row in rows]) for column in counted
         )
         unmeasured = min(packets, unmeasured + sum(map(self._hearing.unheard, rows)))
+        gaps = with_pauses(gaps, self.pauses, start_us, begin, end)
         facts = TrackFacts(
-            label=side,
+            label=label,
             packets=packets,
             lost=lost,
             late=late,
             duplicates=duplicates,
             gaps=tuple(gaps),
             duration_s=round((end - begin) / 1e6, 6),
-            figures=self._hearing.figures(self.meters[side]),
+            figures=self._hearing.figures(self.meters[label]),
             measured=round(1 - unmeasured / packets, 4) if packets else 1.0,
+            withheld=sum(self.withheld.get(row, 0) for row in rows),
+            paused_s=self.pauses.total_s(begin, end),
+            delivery=together(s.reception.delivery for s in mine if s.reception is not None),
         )
         return Track(
-            side,
+            label,
             facts,
             _format(mine, table),
             round((begin - start_us) / 1e6, 6),
+            _clock_ppm(mine, table),
+            _jitter_ms(rows, table),
             sum(map(self._hearing.undecodable, rows)),
         )
+
+
+def _jitter_ms(rows: list[int], table: StreamTable) -> float | None:
+    """The mean jitter of the packets of some streams."""
+    packets = sum([table.jitter_packets.item(row) for row in rows])
+    total = sum([table.jitter_sum_us.item(row) for row in rows])
+    return round(total / packets / 1000, 2) if packets else None
+
+
+def _clock_ppm(streams: list[Stream], table: StreamTable) -> float | None:
+    """By how much the speaker's clock is fast, by the stream that has most packets."""
+    return max(streams, key=lambda stream: table.packets.item(stream.row)).lane.clock_ppm
 
 
 def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
@@ -331,7 +430,9 @@ def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
         counts: Counter[Format] = Counter()
         for known, packets in heard:
             counts[known] += packets
-        return counts.most_common(1)[0][0]
+        # A listener who describes silence all the time still has a codec to speak with.
+        spoken = [known for known, _ in counts.most_common() if known.name != "cn"]
+        return spoken[0] if spoken else counts.most_common(1)[0][0]
     return heard[0][0] if heard else None
 
 

@@ -120,11 +120,14 @@ class Tap:
         return Ring(
             interface,
             kind,
-            sip_ports=frozenset(capture.sip_ports),
+            # One filter for all signalling; what is what, the dissector tells.
+            sip_ports=frozenset((*capture.sip_ports, *capture.ws_ports, *capture.hep_ports)),
             frame_bytes=capture.signalling_frame_bytes if signalling else capture.media_frame_bytes,
             ring_mb=capture.signalling_ring_mb if signalling else capture.media_ring_mb,
             media_bytes=capture.media_frame_bytes - HEADROOM,
             share=self._share,
+            tunnels=capture.tunnels_opened(live=True),
+            promiscuous=capture.promiscuous,
         )
 
     @property

@@ -1,10 +1,12 @@
 """The way into the spool of one worker of several: it keeps a docket of what it has in hand."""
 
+from dataclasses import replace
 from typing import Any
 
 from recorderd.calls.outcomes import RESTARTED, MediaFacts, outcome
 from recorderd.calls.table import Call
-from recorderd.service.archive import SpoolArchive, call_row
+from recorderd.service.account import call_row
+from recorderd.service.archive import SpoolArchive
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.docket import Docket
 from recorderd.service.engine import Engine
@@ -22,25 +24,36 @@ class WorkerArchive(SpoolArchive):
     def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
         """Start the call's recording, which is in the docket before its file is there."""
         recording = new_recording_id(started_ns) if recording is None else recording
-        self._docket.note(call_row(call, None, None, recording))
+        self._docket.note(self.masks.shown(call_row(call, None, None, recording)))
         return super().begin(call, started_ns, recording)
 
     def call_seen(self, call: Call) -> None:
         """Take a call in hand."""
-        self._docket.note(call_row(call, None, None, None))
+        self._docket.note(self.masks.shown(call_row(call, None, None, None)))
         super().call_seen(call)
 
     def call_left(self, call: Call) -> None:
         """Another worker has it from now on."""
         self._docket.leave(call_row(call, None, None, None))
 
-    def call_over(self, call: Call, session: Session | None, engine: Engine, interrupted: str | None) -> None:
+    def call_over(self, call: Call, engine: Engine, interrupted: str | None) -> None:
         """Account for a call's end; what the death of its own worker cost is the recorder's fault."""
-        adopted = self._colleagues.ownership.adopted(call.key)
-        if adopted and session is None:
+        if self._colleagues.ownership.adopted(call.key):
             result = outcome(call, MediaFacts(interrupted=RESTARTED))
             # Its own worker may have got so far as to record something of it: then that stands.
             self.note_call(call_row(call, result.name, result.reason, None))
         else:
-            super().call_over(call, session, engine, interrupted or (RESTARTED if adopted else None))
+            super().call_over(call, engine, interrupted)
         self._docket.over(call_row(call, None, None, None), call.ended_at or call.first_seen)
+
+    def recording_over(self, session: Session, engine: Engine) -> None:
+        """The same for calls that were recorded."""
+        adopted = self._colleagues.ownership.adopted
+        session.over = [
+            replace(over, interrupted=over.interrupted or (RESTARTED if adopted(over.call.key) else None))
+            for over in session.over
+        ]
+        super().recording_over(session, engine)
+        for over in session.over:
+            call = over.call
+            self._docket.over(call_row(call, None, None, None), call.ended_at or call.first_seen)

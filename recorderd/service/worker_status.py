@@ -22,6 +22,8 @@ ALIKE: Final = frozenset(
     }
 )
 """What every worker sees, or where the worst counts: the highest stands for all. Everything else adds up."""
+SIGNALLING: Final = ("frames_tcp", "frames_sip_", "frames_ws_", "frames_hep", "hep_")
+"""What the counters of signalling that every worker sees begin with."""
 
 
 def merged(statuses: Sequence[Status], restarts: int) -> Status:
@@ -60,5 +62,9 @@ def _value(key: str, values: list[Any]) -> Any:
         return _together(values)
     if isinstance(first, bool) or not isinstance(first, int | float):
         return first
-    alike = key in ALIKE or (key.startswith("calls_") and key not in ("calls_given_up", "calls_refused"))
+    alike = (
+        key in ALIKE
+        or key.startswith(SIGNALLING)
+        or (key.startswith("calls_") and key not in ("calls_given_up", "calls_refused"))
+    )
     return max(values) if alike else round(sum(values), 6)

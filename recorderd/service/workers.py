@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +22,12 @@ from recorderd.calls.outcomes import RESTARTED
 from recorderd.calls.ownership import Blindness
 from recorderd.config import Config
 from recorderd.errors import RecorderError
-from recorderd.service.control import ControlSocket
+from recorderd.service.control import Asked, ControlSocket
 from recorderd.service.daemon import Service, die_with_parent
 from recorderd.service.docket import read_docket
 from recorderd.service.exchange import make_exchange
+from recorderd.service.hep_listener import WORKERS, listening
+from recorderd.service.inquiries import Inquiries
 from recorderd.service.opening import Opened, open_spool, recipients_of, told
 from recorderd.service.worker_status import merged
 from recorderd.spool.recovery import recover_some
@@ -39,6 +41,8 @@ SILENT_S: Final = 6.0
 START_S: Final = 60.0
 STOP_S: Final = 25.0
 MAX_REPORT: Final = 1 << 18
+HEP_WAIT_S: Final = 0.05
+"""How long signalling by HEP waits for a worker to read what it has."""
 MAX_PERIODS: Final = 64
 
 
@@ -62,6 +66,8 @@ class _Worker:
     """What it last reported in this life."""
     restart_at: float | None = None
     lives: int = 0
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    """To commands that were passed on."""
 
     def read(self) -> bool:
         """Take in its reports; True for the first one of a life."""
@@ -69,7 +75,11 @@ class _Worker:
         before = self.status
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while report := self.link.recv(MAX_REPORT):
-                self.status, self.heard = json.loads(report), time.monotonic()
+                told, self.heard = json.loads(report), time.monotonic()
+                if "answer" in told:
+                    self.answers.append(told)
+                else:
+                    self.status = told
         return before is None and self.status is not None
 
 
@@ -84,6 +94,7 @@ class Crew:
         self._blind: list[Blindness] = []
         self._aftermath = ThreadPoolExecutor(1, "aftermath")
         self._settling: list[Future[None]] = []
+        self.inquiries = Inquiries()
         self.restarts = 0
         self.workers = [_Worker(number) for number in range(count)]
         for left in self._folder.glob("*"):
@@ -131,7 +142,9 @@ class Crew:
         readable, _, _ = select.select(list(links), [], [], seconds)
         for descriptor in readable:
             worker = links[descriptor]
-            if worker.read() and worker.lives > 1 and worker.status is not None:
+            first = worker.read()
+            self.inquiries.heard(worker.answers)
+            if first and worker.lives > 1 and worker.status is not None:
                 self._sees_again(worker.number, worker.status["worker"]["sees_from"])
 
     def check(self) -> int | None:
@@ -185,6 +198,30 @@ class Crew:
                 with contextlib.suppress(OSError):  # it is dead, or hangs: check() sees to it
                     worker.link.send(message)
 
+    def pass_on(self, asked: Asked) -> None:
+        """Pass a command on to every worker; what the one says that has the call is the answer."""
+        running = [worker for worker in self.workers if worker.status is not None]
+        number = self.inquiries.begin(asked, len(running))
+        message = json.dumps({"asked": asked.request, "number": number}).encode()
+        for worker in running:
+            if worker.link is not None:
+                with contextlib.suppress(OSError):
+                    worker.link.send(message)
+
+    def hear_hep(self, arrived_ns: int, packet: bytes) -> bool:
+        """Give a HEP packet to every worker; False where one has no room. For the listening thread."""
+        message = WORKERS + arrived_ns.to_bytes(8, "big") + packet
+        heard = True
+        for link in [worker.link for worker in self.workers]:
+            if link is None:
+                continue  # it is being started again, and sees what comes then
+            try:
+                select.select([], [link], [], HEP_WAIT_S)
+                link.send(message)
+            except (OSError, ValueError):
+                heard = False
+        return heard
+
     def _collect(self) -> None:
         """What could not be settled now is when the service next starts."""
         for future in [future for future in self._settling if future.done()]:
@@ -233,6 +270,8 @@ def supervise(config: Config, count: int, arguments: list[str]) -> int:
     """Record with several workers until told to stop."""
     service = Service("recorderd capture")
     recipients_of(config)  # wrong: told here once, not by each worker
+    if config.conversations.join:
+        log.warning("with several workers each call is a recording of its own: calls are not joined")
     code: int | None = None
     told_ready = False
     with contextlib.ExitStack() as stack:
@@ -240,13 +279,21 @@ def supervise(config: Config, count: int, arguments: list[str]) -> int:
         control = stack.enter_context(contextlib.closing(ControlSocket(config.control_socket)))
         crew = Crew(opened, count, arguments)
         stack.callback(crew.stop)
+        hep = stack.enter_context(listening(config, crew.hear_hep))
         while not service.stopping() and code is None:
             crew.listen(ROUND_S)
             if crew.ready and not told_ready:
                 told_ready = True
                 service.ready(f"recording calls with {count} workers")
             if told_ready:
-                control.publish(merged(crew.statuses, crew.restarts))
+                status = merged(crew.statuses, crew.restarts)
+                control.publish(
+                    status | {"counters": status.get("counters", {}) | (hep.counters if hep else {})}
+                )
+            for asked in control.asked():
+                crew.pass_on(asked)
+            if hep:
+                hep.check()
             service.notifier.alive()
             code = crew.check()
         service.notifier.stopping("sealing the calls in progress")

@@ -1,4 +1,4 @@
-"""What a SIP message says of other dialogs: Refer-To, Replaces, Join, Target-Dialog, Session-ID, charging ids.
+"""What a SIP message says of other dialogs: Refer-To, Replaces, Join, Target-Dialog, Session-ID and others.
 
 All of it is the peer's text, unfiltered. Nothing here raises: what cannot be read is None or empty.
 """
@@ -96,8 +96,7 @@ def header_marks(message: SipMessage, names: frozenset[str]) -> list[str]:
 
 def is_focus(message: SipMessage) -> Party | None:
     """The conference whose focus sent the message: its Contact, where that says `isfocus` (RFC 4579)."""
-    contact = message.header("contact")
-    if not contact or "isfocus" not in contact.lower():
-        return None
-    party, _ = parse_party(contact)
-    return party
+    for name, value in message.headers:
+        if name == "contact" and "isfocus" in value.lower():
+            return parse_party(value)[0]
+    return None

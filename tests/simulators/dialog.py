@@ -9,12 +9,14 @@ from tests.simulators.script import (
     SIDES,
     CallScript,
     Dtmf,
+    Fax,
     Hold,
     Move,
     NewCodec,
     NewSource,
     Pause,
     Refresh,
+    Request,
     SideName,
     other,
 )
@@ -91,7 +93,8 @@ class Stage:
     ) -> str:
         codecs = self.answer_codecs if answer else self.codecs
         party = self.parties[side]
-        return session(party, codecs, direction=direction, ptime_ms=self.script.ptime_ms, zero=zero)
+        more = self.script.caller_sdp if side == "caller" else self.script.callee_sdp
+        return session(party, codecs, direction=direction, ptime_ms=self.script.ptime_ms, zero=zero) + more
 
     def exchange(
         self,
@@ -99,10 +102,12 @@ class Stage:
         by: SideName,
         directions: tuple[str, str] = ("sendrecv", "sendrecv"),
         zero: bool = False,
+        headers: str = "",
     ) -> int:
         """An offer and its answer in the dialog; returns when the answer was sent."""
         sender, receiver = self.parties[by], self.parties[other(by)]
-        request = self.text.request(method, sender, sdp=self.sdp(by, directions[0], zero=zero))
+        offer = self.sdp(by, directions[0], zero=zero)
+        request = self.text.request(method, sender, sdp=offer, headers=headers)
         self.send(sender, request.text, after=0)
         self.send(
             receiver, self.text.response(200, request, sdp=self.sdp(other(by), directions[1], answer=True))
@@ -116,12 +121,14 @@ class Stage:
         """The INVITE, its challenge if there is one, and its 100."""
         script, caller, callee = self.script, self.parties["caller"], self.parties["callee"]
         offer = None if script.delayed_offer else self.sdp("caller")
-        request = self.text.request("INVITE", caller, sdp=offer)
+        request = self.text.request("INVITE", caller, sdp=offer, headers=script.invite_headers)
         self.send(caller, request.text, after=0)
         if script.challenge:
             self.send(callee, self.text.response(407, request, headers=_CHALLENGE))
             self.send(caller, self.text.request("ACK", caller, of=request, new_branch=False).text)
-            request = self.text.request("INVITE", caller, sdp=offer, headers=_CREDENTIALS)
+            request = self.text.request(
+                "INVITE", caller, sdp=offer, headers=_CREDENTIALS + script.invite_headers
+            )
             self.send(caller, request.text)
         if script.retransmit:
             self.send(caller, request.text, after=_REPEAT)
@@ -239,6 +246,10 @@ def _happenings(
                 steps.append((at, partial(_move, play, timelines, happening)))
             case Refresh():
                 steps.append((at, partial(play.exchange, happening.method, happening.side)))
+            case Fax():
+                steps += _fax(play, timelines, happening, at)
+            case Request():
+                steps.append((at, partial(_request, play, happening)))
             case Pause() if happening.side in timelines:
                 pause_end = at + round(happening.length_s * SECOND)
                 timelines[happening.side].silent.append((at, pause_end))
@@ -257,6 +268,46 @@ def _happenings(
     return holds
 
 
+def _fax(
+    play: Stage, timelines: dict[SideName, SideTimeline], fax: Fax, at: int
+) -> list[tuple[int, Callable[[], object]]]:
+    """The two exchanges of a fax; nobody speaks between them."""
+    begun: list[int] = []
+
+    def image(side: SideName) -> str:
+        audio, _, _ = play.sdp(side).partition("m=audio")
+        port = play.parties[side].announced.port
+        return f"{audio}m=audio 0 RTP/AVP 0\r\nm=image {port} udptl t38\r\na=T38FaxVersion:0\r\n"
+
+    def begin() -> None:
+        sender, receiver = play.parties[fax.by], play.parties[other(fax.by)]
+        request = play.text.request("INVITE", sender, sdp=image(fax.by))
+        play.send(sender, request.text, after=0)
+        play.send(receiver, play.text.response(200, request, sdp=image(other(fax.by))))
+        begun.append(play.now)
+        play.send(sender, play.text.request("ACK", sender, of=request).text)
+
+    def end() -> None:
+        back = play.exchange("INVITE", fax.by)
+        for timeline in timelines.values():
+            timeline.silent.append((begun[0], back))
+
+    return [(at, begin), (at + round(fax.length_s * SECOND), end)]
+
+
+def _request(play: Stage, asked: Request) -> None:
+    if asked.method != "INFO":
+        play.exchange(asked.method, asked.side, headers=asked.headers)
+        return
+    sender, receiver = play.parties[asked.side], play.parties[other(asked.side)]
+    request = play.text.request(
+        "INFO", sender, headers=asked.headers, body=asked.body, content_type=asked.content_type
+    )
+    for number in range(asked.times):
+        play.send(sender, request.text, after=0 if not number else _HOP)
+    play.send(receiver, play.text.response(200, request))
+
+
 def _hold(
     play: Stage,
     timelines: dict[SideName, SideTimeline],
@@ -267,12 +318,13 @@ def _hold(
     """The two exchanges of a hold; the media stops when the first is answered and comes back with the
     second."""
     held_at: list[int] = []
-    quiet: list[SideName] = [other(hold.by)] if hold.style == "sendonly" else list(SIDES)
+    quiet: list[SideName] = {"sendonly": [other(hold.by)], "recvonly": [hold.by]}.get(hold.style, list(SIDES))
 
     def begin() -> None:
         offer, answer = {
             "sendonly": ("sendonly", "recvonly"),
             "inactive": ("inactive", "inactive"),
+            "recvonly": ("recvonly", "sendonly"),
             "zero": ("sendonly", "recvonly"),
         }[hold.style]
         held_at.append(play.exchange(hold.method, hold.by, (offer, answer), zero=hold.style == "zero"))
@@ -290,9 +342,14 @@ def _hold(
 def _move(play: Stage, timelines: dict[SideName, SideTimeline], move: Move) -> None:
     """Both flows change when the offer with the new port is answered."""
     mover = play.parties[move.side]
-    mover.media = Address(mover.media.host, mover.media.port + 4)
-    mover.announced = Address(mover.announced.host, mover.announced.port + 4)
+    mover.media = Address(move.host or mover.media.host, mover.media.port + 4)
+    mover.announced = Address(move.host or mover.announced.host, mover.announced.port + 4)
+    if move.codec is not None:
+        play.codecs = play.answer_codecs = (move.codec,)
     answered = play.exchange(move.method, move.side)
+    if move.codec is not None:
+        for timeline in timelines.values():
+            timeline.codecs.append((answered, move.codec))
     for side in SIDES:
         if side in timelines:
             source, destination = play.parties[side].media, play.parties[other(side)].media

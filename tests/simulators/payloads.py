@@ -36,7 +36,7 @@ class G711Payloads:
 
     def coded(self, rows: NDArray[np.void]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         spoken = self.signal.window(rows["position"].astype(np.int64), self.length, 8000)
-        matrix = np.empty(spoken.shape, np.uint8)
+        matrix = np.zeros(spoken.shape, np.uint8)
         for number, law in _LAW_OF.items():
             of_law = rows["payload_type"] == number
             if of_law.all():

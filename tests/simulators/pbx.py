@@ -22,7 +22,7 @@ from tests.simulators.dialog import SECOND, SideTimeline, SipPacket, Staged, sta
 from tests.simulators.encapsulation import ETHERNET, Address, Encapsulation, Flow
 from tests.simulators.payloads import CodedPayloads, G711Payloads, Payloads, opus_payloads
 from tests.simulators.script import SIDES, CallScript, SideName, Stranger, other
-from tests.simulators.signals import Noise, Speech
+from tests.simulators.signals import Noise, Signal, Speech
 from tests.simulators.sip_text import CLOCK_RATES, Party
 from tests.simulators.stream import Clocking, Stream, impair, packets_of, sent_rows
 from tests.simulators.truth import CallTruth, TrackTruth
@@ -87,6 +87,34 @@ class PbxSimulator:
         )  # fmt: skip
         self.calls.append(truth)
         return truth
+
+    def say(self, time_ns: int, source: Address, destination: Address, payload: bytes) -> None:
+        """Anything else on the way of the signalling: messages of no call, garbage."""
+        self._signal(SipPacket(time_ns, source, destination, payload))
+
+    def send(
+        self,
+        at_s: float,
+        length_s: float,
+        source: Address,
+        destination: Address,
+        signal: Signal,
+        *,
+        payload_type: int = 0,
+        ssrc: int | None = None,
+    ) -> NDArray[np.int16]:
+        """Another stream, of mu-law under any payload type, that no script has; returns its samples."""
+        start = self._epoch_ns + round(at_s * SECOND)
+        timeline = SideTimeline(start, start + round(length_s * SECOND), [(start, source, destination)])
+        rng = np.random.default_rng((self._seed, len(self._streams)))
+        rows, events = sent_rows(timeline, Clocking("pcmu", 8000, 20, 0.0), rng)
+        rows["payload_type"] = payload_type
+        rows["ssrc"] = rows["ssrc"] if ssrc is None else ssrc
+        payloads = G711Payloads(signal, 160)
+        self._streams.append(Stream(rows, events, payloads, [(source, destination)], self._encapsulation))
+        self._emissions.append((rows["sent_ns"].copy(), np.arange(len(rows))))
+        samples: NDArray[np.int16] = payloads.pcm(rows).ravel()
+        return samples
 
     def _parties(self, script: CallScript, index: int, call_id: str) -> tuple[Party, Party]:
         """Each caller has an address of its own; the callees are behind the PBX, on ports of their own."""
@@ -179,7 +207,8 @@ class PbxSimulator:
             host = "10.66.6.6" if script.ip_version == 4 else "fd00:66::6"
             start = staged.answered_ns + round(happening.at_s * SECOND)
             end = start + round(happening.length_s * SECOND)
-            timeline = SideTimeline(start, end, [(start, Address(host, 6666), victim)])
+            source = toward.flows[0][1] if happening.spoofed else Address(host, 6666)
+            timeline = SideTimeline(start, end, [(start, source, victim)])
             rows, events = sent_rows(timeline, Clocking("pcmu", 8000, 20, 0.0), rng)
             noise = G711Payloads(Noise(int(rng.integers(1000))), 160)
             flows = [(source, destination) for _, source, destination in timeline.flows]

@@ -37,24 +37,27 @@ class Impairment:
 class Hold:
     """One end holds the other by re-INVITE or UPDATE, and takes the call back ``length_s`` later.
 
-    ``sendonly``: the holder goes on sending (music); ``inactive`` and ``zero`` (the old ``c=0.0.0.0``):
-    nobody sends.
+    ``sendonly``: the holder goes on sending (music); ``recvonly``: the holder only listens; ``inactive`` and
+    ``zero`` (the old ``c=0.0.0.0``): nobody sends.
     """
 
     at_s: float
     length_s: float
     by: SideName = "caller"
-    style: Literal["sendonly", "inactive", "zero"] = "sendonly"
+    style: Literal["sendonly", "inactive", "recvonly", "zero"] = "sendonly"
     method: Method = "INVITE"
 
 
 @dataclass(frozen=True)
 class Move:
-    """One end moves its media to another port by re-INVITE or UPDATE."""
+    """One end moves its media to another port by re-INVITE or UPDATE, and to another host, or both ends to
+    another codec, if one is named."""
 
     at_s: float
     side: SideName = "caller"
     method: Method = "INVITE"
+    host: str | None = None
+    codec: Literal["pcmu", "pcma"] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,14 +107,41 @@ class Dtmf:
 
 @dataclass(frozen=True)
 class Stranger:
-    """Somebody else sends G.711 noise to one end's port for a while, from an address of their own."""
+    """Somebody else sends G.711 noise to one end's port for a while, from an address of their own, or with
+    that of the other end as source."""
 
     at_s: float
     length_s: float
     toward: SideName = "caller"
+    spoofed: bool = False
 
 
-Happening = Hold | Move | Refresh | Pause | NewSource | NewCodec | Dtmf | Stranger
+@dataclass(frozen=True)
+class Fax:
+    """One end makes the call a fax by re-INVITE (T.38: audio refused, ``m=image`` agreed), and an audio call
+    again ``length_s`` later."""
+
+    at_s: float
+    length_s: float
+    by: SideName = "callee"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One end sends a request in the dialog, with further headers (``NAME: VALUE`` and CR LF) and, if it is
+    an INFO, a body, so many times over.
+    """
+
+    at_s: float
+    method: Literal["INFO", "INVITE", "UPDATE"] = "INFO"
+    side: SideName = "caller"
+    headers: str = ""
+    body: str | None = None
+    content_type: str = "application/dtmf-relay"
+    times: int = 1
+
+
+Happening = Fax | Request | Hold | Move | Refresh | Pause | NewSource | NewCodec | Dtmf | Stranger
 
 
 @dataclass(frozen=True)
@@ -133,7 +163,8 @@ class CallScript:
     Media of each end starts ``*_media_s`` after the answer (negative: RTP before its SDP is seen), or after
     the 183 for the ends named in ``early``. Happenings are timed from the answer. Ends named in ``nat``
     announce a private address and send from, and receive at, another one. ``*_coded`` are the payloads of
-    codecs that the simulator has no encoder for, sent in turn and then from the first again.
+    codecs that the simulator has no encoder for, sent in turn and then from the first again. ``*_sdp`` stands
+    at the end of an end's session descriptions: further m-lines.
     """
 
     caller: str = "1001"
@@ -175,6 +206,9 @@ class CallScript:
     caller_port: int | None = None
     callee_port: int | None = None
     sip_port: int = 5060
+    invite_headers: str = ""
+    caller_sdp: str = ""
+    callee_sdp: str = ""
     seed: int | None = None
 
     def signal_of(self, side: SideName) -> Signal | None:

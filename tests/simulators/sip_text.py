@@ -24,8 +24,9 @@ _RTPMAPS = {
     "speex": (100, "speex/16000"),
     "l16": (102, "L16/16000"),
     "evs": (103, "EVS/16000"),
+    "red": (121, "red/8000"),
 }
-_FMTPS = {"amr": "octet-align=1", "amr-wb": "mode-change-capability=2", "ilbc": "mode=20"}
+_FMTPS = {"amr": "octet-align=1", "amr-wb": "mode-change-capability=2", "ilbc": "mode=20", "red": "0/0/0"}
 CLOCK_RATES = {name: int(rtpmap.split("/")[1]) for name, (_, rtpmap) in _RTPMAPS.items()}
 EVENT_PAYLOAD_TYPE = 101
 PAYLOAD_TYPES = {name: number for name, (number, _) in _RTPMAPS.items()}
@@ -66,6 +67,7 @@ class DialogText:
 
     def __init__(self, caller: Party, callee: Party, call_id: str) -> None:
         self.caller, self.callee, self.call_id = caller, callee, call_id
+        self.hop = ""  #: in the branches: the hops of one dialog differ in nothing else
         self._branches = 0
         self.established = False
 
@@ -83,15 +85,17 @@ class DialogText:
         headers: str = "",
         of: Transaction | None = None,
         new_branch: bool = True,
+        body: str | None = None,
+        content_type: str = "application/sdp",
     ) -> Transaction:
-        """A request; ``of`` is the INVITE that an ACK or CANCEL belongs to."""
+        """A request; ``of`` is the INVITE that an ACK or CANCEL belongs to, ``body`` what is no SDP."""
         receiver = self.callee if sender is self.caller else self.caller
         if of is None:
             sender.cseq += 1
         cseq = sender.cseq if of is None else of.cseq
         if of is None or new_branch:
             self._branches += 1
-            branch = f"z9hG4bK-{self.call_id}-{sender.side}-{self._branches}"
+            branch = f"z9hG4bK-{self.call_id}{self.hop}-{sender.side}-{self._branches}"
         else:
             branch = of.branch
         in_dialog = self.established or method == "PRACK"
@@ -105,7 +109,8 @@ class DialogText:
             f"Contact: <{sender.uri}>\r\n"
             f"User-Agent: PbxSimulator\r\n{headers}"
         )
-        return Transaction(method, sender, cseq, branch, _with_body(head, sdp))
+        text = _with_body(head, body if body is not None else sdp, content_type)
+        return Transaction(method, sender, cseq, branch, text)
 
     def response(self, status: int, to: Transaction, *, sdp: str | None = None, headers: str = "") -> bytes:
         """An answer to a request."""
@@ -151,9 +156,8 @@ def _host(address: Address) -> str:
     return f"[{address.host}]" if ":" in address.host else address.host
 
 
-def _with_body(head: str, body: str | None) -> bytes:
+def _with_body(head: str, body: str | None, content_type: str = "application/sdp") -> bytes:
     if body is None:
         return f"{head}Content-Length: 0\r\n\r\n".encode()
-    return (
-        f"{head}Content-Type: application/sdp\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
-    )
+    length = len(body.encode())
+    return f"{head}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}".encode()

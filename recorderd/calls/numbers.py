@@ -1,0 +1,58 @@
+"""When two signallings name the same number, and which calls could be one for that."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from recorderd.calls.call import Call
+
+TAIL: Final = 7
+"""Digits that tell a number whatever stands before them: +49 30 ..., 0049 30 ..., 030 ..."""
+
+_NOBODY: Final = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private", "invalid"})
+_KEPT: Final = str.maketrans("", "", "+-.() ")
+
+
+def tail(user: str) -> str | None:
+    """What two spellings of a number have in common: its last `TAIL` digits, or all of a shorter one or of a
+    name; None where it names nobody.
+    """
+    plain = user.lower().translate(_KEPT)
+    if plain in _NOBODY:
+        return None
+    return plain[-TAIL:] if plain.isdecimal() else plain
+
+
+class Numbers:
+    """Calls in progress by what is looked for: hosts, roles and numbers."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, ...], dict[str, Call]] = {}
+        self._keys: dict[str, list[tuple[str, ...]]] = {}
+
+    def add(self, call: Call, *keys: tuple[str, ...]) -> None:
+        """The call is to be found under these keys."""
+        for key in keys:
+            self._calls.setdefault(key, {})[call.key] = call
+        self._keys.setdefault(call.key, []).extend(keys)
+
+    def drop(self, call: str) -> None:
+        """The call is done with."""
+        for key in self._keys.pop(call, ()):
+            known = self._calls[key]
+            known.pop(call, None)
+            if not known:
+                del self._calls[key]
+
+    def any(self, *keys: tuple[str, ...]) -> bool:
+        """Whether there are calls under any of these keys."""
+        return any(key in self._calls for key in keys)
+
+    def all_of(self, most: int, *key: str) -> list[Call]:
+        """The calls under a key, the newest first; none where there are more than ``most``."""
+        known = self._calls.get(key, {})
+        return list(reversed(known.values())) if len(known) <= most else []
+
+    def newest(self, most: int, *key: str) -> Iterator[Call]:
+        """So many of the calls under a key at most, the newest first."""
+        return islice(reversed(self._calls.get(key, {}).values()), most)

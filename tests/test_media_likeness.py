@@ -1,0 +1,64 @@
+"""Equal payloads tell which stream passes on which."""
+
+import numpy as np
+
+from recorderd.media.likeness import likeness, prints
+from recorderd.media.table import Packets
+
+
+def packets(*streams: tuple[int, int, list[bytes]]) -> Packets:
+    """Streams as (row, first arrival in us, payloads 20 ms apart)."""
+    rows = [(row, start + 20_000 * n, data) for row, start, sent in streams for n, data in enumerate(sent)]
+    rows.sort(key=lambda one: one[1])
+    width = max(len(data) for _, _, data in rows)
+    payload = np.zeros((len(rows), width), np.uint8)
+    for at, (_, _, data) in enumerate(rows):
+        payload[at, : len(data)] = np.frombuffer(data, np.uint8)
+    count = len(rows)
+    return Packets(
+        np.array([time for _, time, _ in rows], np.int64),
+        np.array([row for row, _, _ in rows], np.int32),
+        np.arange(count, dtype=np.uint16),
+        np.arange(count, dtype=np.uint32),
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.bool_),
+        np.array([len(data) for _, _, data in rows], np.int32),
+        payload,
+    )
+
+
+def voice(seed: int, count: int = 50, size: int = 160) -> list[bytes]:
+    noise = np.random.default_rng(seed)
+    return [noise.bytes(size) for _ in range(count)]
+
+
+def test_what_is_passed_on_is_found_and_how_much_later():
+    found = prints(packets((1, 0, voice(1)), (2, 3000, voice(1)), (3, 3000, voice(2))))
+    alike = likeness(found.of(2), found)
+    assert (alike[1].count, alike[1].lag_us) == (50, 3000)
+    assert alike[2].lag_us == 0
+    assert 3 not in alike
+
+
+def test_silence_and_comfort_noise_tell_nothing():
+    quiet = [b"\xff" * 160] * 30
+    short = [bytes([n] * 5) for n in range(30)]
+    found = prints(packets((1, 0, quiet), (2, 3000, quiet), (3, 0, short), (4, 3000, short)))
+    assert not len(found.hashes)
+
+
+def test_the_same_words_at_another_time_are_not_the_same_sound():
+    found = prints(packets((1, 0, voice(1)), (2, 5_000_000, voice(1))))
+    assert likeness(found.of(2), found).keys() == {2}
+
+
+def test_the_beginning_of_a_payload_is_compared_and_its_length():
+    sent = voice(1, 10, 20)
+    found = prints(packets((1, 0, sent), (2, 3000, [data + b"\x01" for data in sent])))
+    assert 1 not in likeness(found.of(2), found)
+
+
+def test_what_all_send_tells_nothing():
+    same = voice(1, 3)
+    found = prints(packets(*((row, row, same) for row in range(1100))))
+    assert likeness(found.of(5), found) == {}
