@@ -125,9 +125,16 @@ class Binder:
             origin.kept_out = True
             self._counters["streams_kept_out"] += 1
         call = self.expectations.whose(origin.source, origin.destination, origin.since_ns)
-        if call is not None and call != origin.kept_from and not origin.explained:
+        # What a call left behind is no intruder, unless it was one then.
+        if call is not None and call != origin.kept_from and (origin.kept_from or not origin.explained):
             origin.kept_from = call
             self.kept_out(row, origin, call)
+
+    def set_apart(self, row: int, call: str) -> None:
+        """A stranger was taken for a speaker until the real one came."""
+        origin = self._origins[row]
+        origin.kept_out, origin.kept_from = True, call
+        self.kept_out(row, origin, call)
 
     def _left(self, row: int, origin: Origin, leaves: Leaves) -> bool:
         call = self.expectations.whose(origin.source, origin.destination, origin.since_ns)

@@ -78,6 +78,7 @@ class Intruders:
         since_ns = max(origin.since_ns, self._calls.get(call).first_seen)
         found = self._calls_of.setdefault(call, Intrusion(since_ns))
         found.streams += 1
+        found.packets += int(self._streams.packets[row])  # of one that was taken for the speaker at first
         source = f"{origin.source} to {origin.destination}"
         if source not in found.sources and len(found.sources) < MAX_SOURCES:
             found.sources.append(source)

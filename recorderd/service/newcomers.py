@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from recorderd.calls.binding import Binding
+from recorderd.calls.binding import Binding, Standing
 from recorderd.calls.conversations import Voice
 from recorderd.calls.events import MediaExpected, Side
 from recorderd.calls.table import CallTable
@@ -132,6 +132,8 @@ class Newcomers:
         for gone in session.displace(stream, since_us):
             self._counters["streams_displaced"] += 1
             self._streams.owner[gone] = DISPLACED
+            if session.streams[int(self._streams.lane[gone])].standing is Standing.STRANGER:
+                self._binder.set_apart(gone, binding.call)
         self.copies.covered_by(stream, session, end_ns)
 
     def _is_heard(self, call: str, speaker: Side, source: Endpoint, destination: Endpoint) -> None:

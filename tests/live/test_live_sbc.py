@@ -125,7 +125,7 @@ def test_a_conversation_across_a_border_is_one_recording(scene: Scene) -> None:
             track = scene.recorded.track(row, label)
             assert (track["packets"], track["lost"], track["duplicates"]) == (speaker.packets, 0, 0)
             heard, said = scene.heard(row, label), speaker.samples()
-            begin = int(np.flatnonzero(heard)[0])
+            begin = int(np.flatnonzero(heard)[0] - np.flatnonzero(said)[0])
             assert np.array_equal(heard[begin : begin + len(said)], said)
             assert not heard[begin + len(said) :].any()
 
