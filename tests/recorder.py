@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from recorderd.calls.privacy import Masks
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.replay import replay
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Identity, generate_identity, load_identities, load_recipients

@@ -14,7 +14,8 @@ from recorderd.capture.files import open_capture
 from recorderd.quality.review import Thresholds
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.docket import Docket
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.handover import Handed
 from recorderd.service.worker_archive import WorkerArchive
 from recorderd.spool.index import Index

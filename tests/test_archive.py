@@ -13,7 +13,8 @@ from recorderd.capture.files import open_capture
 from recorderd.errors import SpoolError
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.replay import replay
 from recorderd.spool.index import Index
 from recorderd.spool.keys import generate_identity, load_recipients

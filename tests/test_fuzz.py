@@ -28,7 +28,7 @@ from recorderd.errors import CaptureFileError, PeerError, SpoolCorrupt
 from recorderd.media.redundancy import blocks_of
 from recorderd.media.srtp import SrtpKey, sealed_of, unwrapped
 from recorderd.media.tones import ToneFollower
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.spool.container import parse_json, unpack_media
 from recorderd.spool.header import Core, parse_header
 from recorderd.spool.manifest import parse_manifest

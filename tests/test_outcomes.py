@@ -97,7 +97,8 @@ def test_a_call_without_audio_is_missing_with_its_own_reason():
 
 def test_srtp_in_the_signalling_is_reason_enough():
     call = talked(protocol="RTP/SAVP")
-    assert outcome(call, MediaFacts()) == Outcome("missing", "encrypted, not recordable: no key in the signalling")
+    why = "encrypted, not recordable: no key in the signalling"
+    assert outcome(call, MediaFacts()) == Outcome("missing", why)
     assert outcome(call, MediaFacts(BOTH)) == Outcome("complete")
 
 

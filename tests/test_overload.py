@@ -5,7 +5,8 @@ import pytest
 
 from recorderd.capture.files import open_capture
 from recorderd.media.table import PacketTable
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.overload import (
     FILL,
     FULL,

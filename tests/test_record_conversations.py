@@ -9,7 +9,7 @@ from recorderd.calls.joining import RULES, JoinSettings
 from recorderd.capture.files import open_capture
 from recorderd.config.policy import PolicyConfig
 from recorderd.service.admission import AdmissionSettings
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.pausing import PrivacySettings
 from recorderd.spool.index import Index
 from recorderd.spool.recovery import recover

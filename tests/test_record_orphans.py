@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.orphans import OrphanSettings
 from tests.recorder import Recorded, record, record_files, samples
 from tests.simulators.pbx import PbxSimulator

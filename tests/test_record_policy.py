@@ -4,7 +4,7 @@ import pytest
 
 from recorderd.config.policy import PolicyConfig
 from recorderd.service.admission import AdmissionSettings
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.spool.reader import Recording
 from tests.recorder import Recorded, assert_exact, record
 from tests.simulators.pbx import PbxSimulator

@@ -10,7 +10,8 @@ from recorderd.calls.privacy import Masks
 from recorderd.capture.files import open_capture
 from recorderd.media.dtmf import HIGH, LOW
 from recorderd.service.admission import AdmissionSettings
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.pausing import PrivacySettings
 from recorderd.service.replay import replay
 from recorderd.spool.manifest import load_manifest

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from recorderd.capture.files import open_capture
-from recorderd.service.engine import Engine, EngineSettings
+from recorderd.service.engine import Engine
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.wire.frames import Frames
 from tests.recorder import assert_exact, record, record_by, record_files, samples
 from tests.simulators.pbx import EPOCH_NS, PbxSimulator
@@ -272,7 +273,8 @@ def test_encrypted_media_is_told_and_never_written(tmp_path):
     captures[0].write_bytes(data.replace(b"a=sendrecv", b"a=crypto:1"))
     recorded = record_files(tmp_path, captures)
     call = recorded.call(truth)
-    assert (call["outcome"], call["reason"]) == ("missing", "encrypted, not recordable: a key that cannot be read")
+    why = "encrypted, not recordable: a key that cannot be read"
+    assert (call["outcome"], call["reason"]) == ("missing", why)
     assert [row["call_ids"] for row in recorded.rows] == [[good.call_id]]
     assert recorded.engine.counters["streams_encrypted"] == 2
     assert recorded.engine.status()["streams"] == 0

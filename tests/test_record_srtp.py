@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.spool.reader import Recording
 from recorderd.wire.sdes import SUITES
 from tests.recorder import Recorded, assert_exact, record_files, samples

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from tests.recorder import assert_exact, record
 from tests.simulators.connections import COLLECTOR, Carrier
 from tests.simulators.encapsulation import ETHERNET, Encapsulation

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recorderd.capture.files import open_capture
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.wire.frames import LinkType
 from recorderd.wire.tunnel_settings import TunnelSettings
 from tests.capture_builder import framed, pcap

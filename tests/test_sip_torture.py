@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.wire.multipart import parts_of
 from recorderd.wire.sdp import SdpError, sdp_of
 from recorderd.wire.sip import SipError, SipMessage, parse_sip

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorderd.wire.conversations import STALE_NS, Conversations
 from recorderd.wire.dissect import OUTCOMES, Dissector
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.frames import LinkType
 from recorderd.wire.signalling import Framed, Signalling
 from recorderd.wire.tcp import FIN, GAP, MAX_HELD, MAX_PIECES, RST, SYN, WAIT_NS, Direction, Segment
+from recorderd.wire.tcp_conversations import STALE_NS, Conversations
 from tests.capture_builder import START, as_frames, fragments, framed, ipv4, ipv6, tcp
 from tests.fuzzing import inputs
 

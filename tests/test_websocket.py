@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorderd.wire.conversations import Conversations
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.signalling import Framed
 from recorderd.wire.sip import MAX_MESSAGE
 from recorderd.wire.tcp import SYN, Segment
+from recorderd.wire.tcp_conversations import Conversations
 from recorderd.wire.websocket import WebSocketStream
 from tests.capture_builder import START
 from tests.fuzzing import inputs

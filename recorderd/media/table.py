@@ -110,7 +110,7 @@ class PacketTable:
         return max((int(times.max()) for each in waiting if len(times := each[each < before_us])), default=0)
 
     def counts(self, since_us: int, before_us: int) -> NDArray[np.intp]:
-        """How many packets of each stream wait that came from ``since_us`` on and before ``before_us``; streams
+        """How many packets of each stream wait that came from ``since_us`` on, before ``before_us``; streams
         beyond the end have none.
         """
         found = np.zeros(0, np.intp)

@@ -34,6 +34,7 @@ from recorderd.service.commit import EVERY_S, Ended, GroupCommit
 from recorderd.service.engine import Engine
 from recorderd.service.journal import Journal
 from recorderd.service.session import Session, Sink
+from recorderd.service.tracks import tracks_of
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import RECORD_SUFFIX, Spool, new_recording_id
@@ -160,7 +161,7 @@ class SpoolArchive:
 
     def recording_over(self, session: Session, engine: Engine) -> None:
         """Judge a recording, have it sealed, and account for its calls once it is."""
-        tracks = session.tracks(engine.streams, engine.sequencer)
+        tracks = tracks_of(session, engine.streams, engine.sequencer, engine.hearing)
         results = [(over.call, judge(session, over, tracks, engine.closed_ns or 0)) for over in session.over]
         recording = session.recording or None
         rows = [call_row(call, result.name, result.reason, recording) for call, result in results]

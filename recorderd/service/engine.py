@@ -9,9 +9,8 @@ replay gives what the tap gave.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,92 +18,39 @@ from numpy.typing import NDArray
 from recorderd.calls.joining import JoinSettings
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
-from recorderd.media.gathering import gathered
-from recorderd.media.lane import Span
 from recorderd.media.sequence import Order, Sequencer
-from recorderd.media.streams import EXCLUDED, IGNORED, SHED, UNBOUND, StreamTable
+from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
-from recorderd.service.admission import Admission, AdmissionSettings
-from recorderd.service.binder import Binder, Origin
+from recorderd.service.admission import Admission
+from recorderd.service.archiving import Archive
+from recorderd.service.arrivals import WINDOW_NS, Arrivals
+from recorderd.service.binder import Binder
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.copies import Copies
 from recorderd.service.dialogs import LINGER_NS, Dialogs
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.handout import Handout
 from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
 from recorderd.service.intruders import Intruders
-from recorderd.service.losses import Losses, Lost
+from recorderd.service.losses import Lost
 from recorderd.service.newcomers import Newcomers
-from recorderd.service.orphans import Orphans, OrphanSettings
-from recorderd.service.pausing import Pausing, PrivacySettings
+from recorderd.service.orphans import Orphans
+from recorderd.service.pausing import Pausing
 from recorderd.service.questions import Questions
 from recorderd.service.recordings import Recordings
 from recorderd.service.secured import Secured
-from recorderd.service.session import LegOver, Session, Sink
+from recorderd.service.session import LegOver, Session
 from recorderd.service.stages import Stages
 from recorderd.service.stillness import Stillness
 from recorderd.service.withholding import Withholding
 from recorderd.wire.dissect import Dissector
 from recorderd.wire.frames import Frames
 from recorderd.wire.hep import hep_signalling
-from recorderd.wire.media_packets import MediaPackets
 from recorderd.wire.signalling import Signalling
-from recorderd.wire.tunnel_settings import TunnelSettings
 
-WINDOW_NS: Final = 1_000_000_000
 IDLE_NS: Final = 10 * WINDOW_NS
 """Nothing waits and time leapt by more than this: the empty windows between are skipped."""
-
-
-class Archive(Protocol):
-    """Where the engine puts what it made; :class:`recorderd.service.archive.SpoolArchive` writes it to the
-    spool.
-    """
-
-    def begin(self, call: Call, started_ns: int) -> tuple[str, Sink]:
-        """Start a recording; returns its id and where to write it. Raises DiskFull, SpoolError."""
-
-    def call_seen(self, call: Call) -> None:
-        """Account for a call that began, or was answered."""
-
-    def call_left(self, call: Call) -> None:
-        """Another worker accounts for the call from now on."""
-
-    def call_over(self, call: Call, engine: "Engine", interrupted: str | None) -> None:
-        """Account for the outcome of a call that was not recorded."""
-
-    def call_joined(self, session: Session, call: Call, how: str) -> None:
-        """A call is recorded in a recording that has begun."""
-
-    def recording_over(self, session: Session, engine: "Engine") -> None:
-        """Seal a recording, and account for the outcomes of its calls."""
-
-    def alert(self, kind: str, call: Call, **fields: Any) -> None:
-        """Have people told something about a call."""
-
-    def window_closed(self, end_ns: int) -> None:
-        """All of a window is handed over; make it visible."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What the engine needs of the configuration."""
-
-    sip_ports: frozenset[int] = frozenset({5060})
-    grace_ms: int = 400
-    pending_s: float = 5.0
-    pending_bytes: int = 256 << 20
-    seed: int = 0
-    ws_ports: frozenset[int] = frozenset()
-    hep_ports: frozenset[int] = frozenset()
-    hep_password: str | None = None
-    tunnels: TunnelSettings | None = None
-    """None: all."""
-    joining: JoinSettings = field(default_factory=JoinSettings)
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
-    media_timeout_s: float = 300.0
-    orphans: OrphanSettings = field(default_factory=OrphanSettings)
 
 
 class Engine:
@@ -148,13 +94,22 @@ class Engine:
         self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
         self.handout.recovered = self.sequencer.recovered
         self.table = PacketTable(settings.pending_bytes)
-        self.losses = Losses()
         self.admission = Admission(settings.admission, self.streams)
         self.pausing = Pausing(settings.privacy, self.recordings, self.calls, archive, self.counters)
         self.handout.withholding = Withholding(self.streams, self.recordings, self.pausing)
         common = self.counters, colleagues, self.admission, self.pausing
         expectations = self.binder.expectations
         self.secured = Secured(self.streams, expectations, self.counters, settings.pending_bytes // 4)
+        self.arrivals = Arrivals(
+            self.streams,
+            self.table,
+            self.binder,
+            self.recordings,
+            self.admission,
+            self.secured,
+            self.counters,
+            colleagues,
+        )
         self.copies = Copies(self.streams, self.table, self.calls, self.binder, self.counters)
         self.questions = Questions(self.calls.joining, self.streams, self.table, self.binder, self.recordings)
         self.newcomers = Newcomers(
@@ -202,7 +157,7 @@ class Engine:
         self.newcomers.reports.add(dissected.control)
         if len(dissected.media):
             with self.stages["streams"]:
-                self._media(dissected.media)
+                self.arrivals.media(dissected.media, int(self._end_ns or 0))
 
     def hear_hep(self, packets: Iterable[tuple[int, bytes]]) -> None:
         """Take in HEP packets that were sent to the recorder itself, with when they arrived."""
@@ -236,70 +191,14 @@ class Engine:
 
     def take_over(self, handed: Handed) -> None:
         """Take in what another worker got of this one's calls, or lost of them."""
-        assert self.colleagues is not None
-        for lost in handed.lost:
-            self._lost("dropped_by_others", lost.count, lost.since_ns, lost.until_ns)
         if handed.introduced:
             self._begin_clock(min(stream.since_ns for stream in handed.introduced))
         with self.stages["streams"]:
-            packets, whole = self.colleagues.take_in(handed, self.streams, self.binder.note)
-            self._secure(whole)
-            self._keep(packets)
+            self.arrivals.take_over(handed, int(self._end_ns or 0))
 
-    def _media(self, media: MediaPackets) -> None:
-        if int(media.payload_len.min()) < 0:
-            media = self.secured.without_invalid(media)
-            if not len(media):
-                return
-        rows, new = self.streams.identify(media.key)
-        for index in new.tolist():
-            source, destination = media.endpoints(index)
-            origin = Origin(source, destination, int(media.ssrc[index]), int(media.time_ns[index]))
-            self.binder.note(int(rows[index]), origin)
-            if self.colleagues is not None and self.colleagues.elsewhere(source, destination):
-                self.streams.owner[rows[index]] = IGNORED
-                origin.explained = True
-        packets = gathered(media, rows)
-        if (rows < 0).any():
-            # More streams than there is room for, in a flood of strangers: some may be of calls that begin.
-            refused = media.time_ns[rows < 0]
-            self._lost("packets_refused", len(refused), int(refused.min()), int(refused.max()) + 1000)
-            media, rows, packets = media.where(rows >= 0), rows[rows >= 0], packets.select(rows >= 0)
-        if self.streams.sealing:
-            packets, whole = self.secured.split(media, rows, packets)
-            if self.colleagues is not None:
-                whole = self.colleagues.hand_on(whole, self.streams, whole=True)
-            self._secure(whole)
-        if self.colleagues is not None:
-            packets = self.colleagues.hand_on(packets, self.streams)
-        self._keep(packets)
-
-    def _keep(self, packets: Packets) -> None:
-        if self.recordings.shed_streams or self.admission.streams_left_out:
-            packets = self._without_dropped(packets)
-        self.table.add(packets)
-        if self.table.overfull:
-            self._make_room()
-
-    def _without_dropped(self, packets: Packets) -> Packets:
-        """What belongs to calls that were given up, or are excluded, goes no further."""
-        owner = self.streams.owner[packets.stream]
-        shed = owner == SHED
-        # In a capture file the same stream may be another call's by and by.
-        excluded = (owner == EXCLUDED) & (packets.time_us * 1000 < int(self._end_ns or 0) + WINDOW_NS)
-        gone = shed | excluded
-        if not gone.any():
-            return packets
-        self.streams.seen(packets.stream[gone], packets.time_us[gone])
-        self.counters["packets_shed"] += int(np.count_nonzero(shed))
-        self.counters["packets_excluded"] += int(np.count_nonzero(excluded))
-        return packets.select(~gone)
-
-    def _secure(self, packets: Packets) -> None:
-        """Keep what may be SRTP, whole."""
-        lost = self.secured.keep(packets)
-        if lost is not None:
-            self.dropped(len(lost), int(lost.min()) * 1000, int(lost.max()) * 1000 + 1)
+    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
+        """Say that packets were dropped here, some time between two moments."""
+        self.arrivals.dropped(count, since_ns, until_ns)
 
     def _expired_us(self, end_ns: int) -> int:
         """What nobody has explained at the close of a window, and is older, is dropped."""
@@ -312,54 +211,24 @@ class Engine:
         with self.stages["open"]:
             found = self.secured.settle(end_ns, self.settings.grace_ms * 1000, self._expired_us(end_ns))
             for packets in found.packets:
-                self._keep(packets)
+                self.arrivals.keep(packets, end_ns)
         waiting.update(found.waiting)
         for row, since_us in found.too_late.items():
-            self._drop(row, since_us)
+            self.arrivals.drop(row, since_us, end_ns)
         return found.newly
-
-    def _drop(self, row: int, since_us: int) -> None:
-        """What waits of a stream from a moment on is of no use."""
-        lost: list[int] = []
-
-        def choose(packets: Packets) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
-            gone = (packets.stream == row) & (packets.time_us >= since_us)
-            lost.append(int(np.count_nonzero(gone)))
-            return [], ~gone
-
-        self.table.take(choose)
-        if any(lost):
-            self._lost("srtp_packets_unkept", lost[0], since_us * 1000, int(self._end_ns or 0) + WINDOW_NS)
-
-    def _make_room(self) -> None:
-        """Too much waits: what nobody announced goes first. What is lost of calls is the recorder's fault."""
-        lost = self.table.make_room(self.streams.owner >= 0)
-        if lost is not None:
-            self.dropped(len(lost), int(lost.min()) * 1000, int(lost.max()) * 1000 + 1)
-
-    def dropped(self, count: int, since_ns: int, until_ns: int) -> None:
-        """Say that packets were dropped here, some time between two moments."""
-        if self.colleagues is not None:
-            self.colleagues.tell_lost(count, since_ns, until_ns)
-        self._lost("kernel_drops", count, since_ns, until_ns)
-
-    def _lost(self, counter: str, count: int, since_ns: int, until_ns: int) -> None:
-        """Book packets that may have been of calls of this engine."""
-        self.counters[counter] += count
-        self.losses.add(count, Span(since_ns / 1000, until_ns / 1000))
 
     def lost_during(self, *calls: Call) -> Lost:
         """What the recorder lost while a call (or any of several) lasted, of its packets or of others."""
         end_ns = max(call.ended_at or int(self._end_ns or 0) for call in calls) + LINGER_NS
-        return self.losses.during(min(call.first_seen for call in calls) / 1000, end_ns / 1000)
+        return self.arrivals.losses.during(min(call.first_seen for call in calls) / 1000, end_ns / 1000)
 
     def _forget_losses(self, end_ns: int) -> None:
-        if not self.losses:
+        if not self.arrivals.losses:
             return
         needed = [call.first_seen for call in self.calls.active()]
         needed += [self.calls.get(key).first_seen for key in self.dialogs.ending]
         needed += [leg.call.first_seen for session in self.recordings for leg in session.over]
-        self.losses.forget(min([end_ns - WINDOW_NS, *needed]) / 1000)
+        self.arrivals.losses.forget(min([end_ns - WINDOW_NS, *needed]) / 1000)
 
     def advance(self, now_ns: int) -> None:
         """Close every window that is over by ``now_ns``, nanoseconds of the capture clock."""

@@ -15,7 +15,7 @@ from recorderd.quality.review import Thresholds
 from recorderd.service.addresses import own_addresses
 from recorderd.service.admission import AdmissionSettings
 from recorderd.service.archive import SpoolArchive
-from recorderd.service.engine import EngineSettings
+from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.orphans import OrphanSettings
 from recorderd.service.pausing import PrivacySettings
 from recorderd.spool.index import Index

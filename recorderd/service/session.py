@@ -1,6 +1,5 @@
 """One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,7 +11,6 @@ from recorderd.calls.binding import Binding, Standing
 from recorderd.calls.call import Call
 from recorderd.calls.conversations import Conversation
 from recorderd.calls.events import (
-    SIDES,
     CallAnswered,
     CallEnded,
     CallEvent,
@@ -23,16 +21,11 @@ from recorderd.calls.events import (
 from recorderd.calls.pauses import KeySequence, Pauses
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.errors import DiskFull, RecorderError
-from recorderd.media.following import take_over
 from recorderd.media.lane import Lane, Span
-from recorderd.media.reception import Reception, together
-from recorderd.media.sequence import Sequencer
-from recorderd.media.streams import StreamTable
+from recorderd.media.reception import Reception
 from recorderd.media.tones import ToneFollower
-from recorderd.quality.review import Gap, TrackFacts
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Lost, uncovered
-from recorderd.service.track import Track, with_pauses
 from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
@@ -343,97 +336,6 @@ class Session:
     def _spans(self, label: str | None = None) -> list[Span]:
         mine = [s for s in self.streams if not s.displaced and (label is None or s.label == label)]
         return [span for stream in mine if (span := stream.lane.span())]
-
-    def tracks(self, table: StreamTable, sequencer: Sequencer) -> list[Track]:
-        """What is known of each speaker's track, caller and callee first."""
-        for stream in self.streams:
-            take_over(table, stream.row, stream.lane)
-        start = self.start_us() or 0.0
-        heard = [stream for stream in self.streams if not stream.displaced]
-        tracks = []
-        labels = {stream.label for stream in heard}
-        for label in [*SIDES, *sorted(labels.difference(SIDES))]:
-            mine = [stream for stream in heard if stream.label == label]
-            if mine:
-                tracks.append(self._track(label, mine, table, sequencer, start))
-        return tracks
-
-    def _track(
-        self, label: str, mine: list[Stream], table: StreamTable, sequencer: Sequencer, start_us: float
-    ) -> Track:
-        rows = [stream.row for stream in mine]
-        found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
-        gaps = [
-            Gap(
-                at_s=round((gap.start_us - start_us) / 1e6, 6),
-                length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
-                cause="capture" if self.losses.overlap(gap) else "network",
-            )
-            for gap in sorted(found, key=lambda gap: gap.start_us)
-        ]
-        spans = [span for stream in mine if (span := stream.lane.span())]
-        begin = min([span.start_us for span in spans], default=start_us)
-        end = max([span.end_us for span in spans], default=begin)
-        counted = (table.packets, table.unmeasured, table.lost, table.late, table.duplicates)
-        packets, unmeasured, lost, late, duplicates = (
-            sum([column.item(row) for row in rows]) for column in counted
-        )
-        unmeasured = min(packets, unmeasured + sum(map(self._hearing.unheard, rows)))
-        gaps = with_pauses(gaps, self.pauses, start_us, begin, end)
-        facts = TrackFacts(
-            label=label,
-            packets=packets,
-            lost=lost,
-            late=late,
-            duplicates=duplicates,
-            gaps=tuple(gaps),
-            duration_s=round((end - begin) / 1e6, 6),
-            figures=self._hearing.figures(self.meters[label]),
-            measured=round(1 - unmeasured / packets, 4) if packets else 1.0,
-            withheld=sum(self.withheld.get(row, 0) for row in rows),
-            paused_s=self.pauses.total_s(begin, end),
-            delivery=together(s.reception.delivery for s in mine if s.reception is not None),
-        )
-        return Track(
-            label,
-            facts,
-            _format(mine, table),
-            round((begin - start_us) / 1e6, 6),
-            _clock_ppm(mine, table),
-            _jitter_ms(rows, table),
-            sum(map(self._hearing.undecodable, rows)),
-        )
-
-
-def _jitter_ms(rows: list[int], table: StreamTable) -> float | None:
-    """The mean jitter of the packets of some streams."""
-    packets = sum([table.jitter_packets.item(row) for row in rows])
-    total = sum([table.jitter_sum_us.item(row) for row in rows])
-    return round(total / packets / 1000, 2) if packets else None
-
-
-def _clock_ppm(streams: list[Stream], table: StreamTable) -> float | None:
-    """By how much the speaker's clock is fast, by the stream that has most packets."""
-    return max(streams, key=lambda stream: table.packets.item(stream.row)).lane.clock_ppm
-
-
-def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
-    """What most packets were, events apart; None where signalling never said."""
-    heard: list[tuple[Format, int]] = []
-    for stream in streams:
-        types = table.types[stream.row]
-        for payload_type in types.nonzero()[0].tolist():
-            known = stream.lane.format(payload_type)
-            if known is not None and stream.lane.is_audio(payload_type):
-                heard.append((known, types.item(payload_type)))
-    if len(heard) > 1:
-        counts: Counter[Format] = Counter()
-        for known, packets in heard:
-            counts[known] += packets
-        # A listener who describes silence all the time still has a codec to speak with.
-        spoken = [known for known, _ in counts.most_common() if known.name != "cn"]
-        return spoken[0] if spoken else counts.most_common(1)[0][0]
-    return heard[0][0] if heard else None
 
 
 def _media(sink: Sink, base: int, rows: memoryview, payload: bytes | memoryview) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.wire.columns import blocks, bounded_slices, column
-from recorderd.wire.conversations import Conversations, Heard
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.fragments import Reassembler
 from recorderd.wire.frames import Frames, LinkType
@@ -26,6 +25,7 @@ from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
 from recorderd.wire.segments import find_segments
 from recorderd.wire.signalling import Signalling
 from recorderd.wire.stream_key import StreamKey
+from recorderd.wire.tcp_conversations import Conversations, Heard
 from recorderd.wire.tunnel_settings import TunnelSettings
 from recorderd.wire.tunnels import Tunnels
 

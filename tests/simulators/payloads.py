@@ -105,11 +105,11 @@ def _encoded(signal: Signal, settings: OpusSettings, ptime_ms: int, count: int) 
     encoder.dtx = int(settings.dtx)
     encoder.inband_fec = int(settings.inband_fec)
     encoder.packet_loss_perc = 20 if settings.inband_fec else 0
-    frames = []
-    for frame in range(count):
-        start = np.array([frame * length], np.int64)
-        sides = [signal.window(start + n * _SECOND_CHANNEL, length, 48_000)[0] for n in range(channels)]
-        frames.append(encoder.encode(np.stack(sides, axis=1).tobytes(), length))
+    frames: list[bytes] = []
+    for first in range(0, count, _READ_TOGETHER):
+        starts = np.arange(first, min(first + _READ_TOGETHER, count), dtype=np.int64) * length
+        sides = [signal.window(starts + n * _SECOND_CHANNEL, length, 48_000) for n in range(channels)]
+        frames += [encoder.encode(pcm.tobytes(), length) for pcm in np.stack(sides, axis=2)]
     return OpusPayloads(tuple(frames), length)
 
 
