@@ -33,8 +33,9 @@ $(MADE): setup.cfg pyproject.toml tools/bootstrap.sh | needs-recorder
 run: needs-recorder-run $(MADE) ## set up, record a real call, go on recording (ONCE=1: stop after the call)
 	@$(PY) -m recorderd.tools.first_run $(if $(ONCE),--once)
 
+# The live tests come first, wait most of the time, and each file of them has a network of its own: two cores carry four.
 test: needs-recorder-run-test-sbc $(MADE) lint ## set up, lint, and pass all tests
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy and the import rules
 	$(PY) -m ruff check .

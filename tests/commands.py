@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorderd.spool.keys import generate_identity
+
 COMMANDS = Path(sys.executable).parent
 
 
@@ -37,7 +39,7 @@ def run(command: str, *words: str | Path, timeout: float = 60, cwd: Path | None 
 def configure(folder: Path, text: str = "") -> Path:
     """Keys and a configuration in ``folder``: a spool, and what ``text`` adds."""
     if not (folder / "listener.key").exists():
-        assert run("recorderctl", "keygen", "-o", folder / "listener.key").code == 0
+        generate_identity(folder / "listener.key")
     config = folder / "config.yaml"
     config.write_text(f"spool: {{path: spool}}\nencryption: {{recipients: [listener.key.pub]}}\n{text}")
     return config

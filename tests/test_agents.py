@@ -45,7 +45,6 @@ def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("live")
 def test_two_agents_talk(tmp_path: Path) -> None:
     voices = make_voices(tmp_path)
     told: list[float] = []
@@ -60,7 +59,6 @@ def test_two_agents_talk(tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.xdist_group("live")
 def test_a_taken_sip_port_is_told(tmp_path: Path) -> None:
     voices = make_voices(tmp_path)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:

@@ -1,6 +1,7 @@
 """What goes wrong is told in one clear line, with a documented exit code, and loses nothing that was good."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,14 +23,31 @@ from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
 
 
-@pytest.fixture
-def capture(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory) -> Path:
     simulator = PbxSimulator(seed=31)
     for number in range(3):
         simulator.add(CallScript(talk_s=5, start_s=10 * number))
-    path = tmp_path / "calls.pcap"
+    path = tmp_path_factory.mktemp("capture") / "calls.pcap"
     simulator.write(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def once_recorded(tmp_path_factory, capture) -> tuple[Path, str]:
+    """A folder with a configuration, its key and recordings in its spool; the id of one."""
+    folder = tmp_path_factory.mktemp("recorded")
+    config = configure(folder)
+    assert run("recorderd", "replay", "-c", config, capture).code == 0
+    return folder, run("recorderctl", "-c", config, "--json", "list").json[0]["id"]
+
+
+@pytest.fixture
+def recorded(tmp_path, once_recorded) -> tuple[Path, str, Path]:
+    """A configuration with recordings in its spool, the id of one, and the key that opens it."""
+    folder, recording = once_recorded
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "config.yaml", recording, tmp_path / "listener.key"
 
 
 def lines(text: str) -> list[str]:
@@ -101,11 +119,9 @@ def test_a_missing_capture(tmp_path):
     assert "No such file" in said[0]
 
 
-def test_a_wrong_key_opens_nothing(tmp_path, capture):
-    config = configure(tmp_path)
-    assert run("recorderd", "replay", "-c", config, capture).code == 0
+def test_a_wrong_key_opens_nothing(recorded, tmp_path):
+    config, recording, key = recorded
     assert run("recorderctl", "keygen", "-o", tmp_path / "other.key").code == 0
-    recording = run("recorderctl", "-c", config, "--json", "list").json[0]["id"]
     out = tmp_path / "out.wav"
     answer = run(
         "recorderctl", "-c", config, "export", recording, "-o", out, "--identity", tmp_path / "other.key"
@@ -114,16 +130,13 @@ def test_a_wrong_key_opens_nothing(tmp_path, capture):
     assert len(lines(answer.err)) == 1
     assert recording in answer.err
     assert not out.exists()
-    good = run(
-        "recorderctl", "-c", config, "export", recording, "-o", out, "--identity", tmp_path / "listener.key"
-    )
+    good = run("recorderctl", "-c", config, "export", recording, "-o", out, "--identity", key)
     assert good.code == 0
     assert out.stat().st_size > 2 * 2 * 8000 * 4
 
 
-def test_errors_are_json_where_json_was_asked_for(tmp_path, capture):
-    config = configure(tmp_path)
-    assert run("recorderd", "replay", "-c", config, capture).code == 0
+def test_errors_are_json_where_json_was_asked_for(recorded):
+    config, _, _ = recorded
     answer = run("recorderctl", "-c", config, "--json", "show", "20260101T000000Z-0000000000")
     assert answer.code == NoSuchRecording.exit_code
     assert answer.json["error"]["code"] == NoSuchRecording.exit_code
@@ -156,9 +169,8 @@ def test_a_spool_that_is_none(tmp_path):
     assert len(lines(answer.err)) == 1
 
 
-def test_one_flipped_byte_is_named(tmp_path, capture):
-    config = configure(tmp_path)
-    assert run("recorderd", "replay", "-c", config, capture).code == 0
+def test_one_flipped_byte_is_named(recorded, tmp_path):
+    config, _, _ = recorded
     assert run("recorderctl", "-c", config, "verify", "--all").code == 0
     path = sorted((tmp_path / "spool").rglob("*.rec"))[1]
     data = bytearray(path.read_bytes())
@@ -209,14 +221,6 @@ def test_what_peers_send_never_reaches_the_terminal_raw(tmp_path):
         assert "\x1b[31m" not in answer.out + answer.err
         assert "\x07" not in answer.out + answer.err
     assert os.listdir(tmp_path / "spool" / "recordings")
-
-
-@pytest.fixture
-def recorded(tmp_path, capture) -> tuple[Path, str, Path]:
-    """A configuration with recordings in its spool, the id of one, and the key that opens it."""
-    config = configure(tmp_path)
-    assert run("recorderd", "replay", "-c", config, capture).code == 0
-    return config, run("recorderctl", "-c", config, "--json", "list").json[0]["id"], tmp_path / "listener.key"
 
 
 def test_an_export_never_writes_over_what_is_none(recorded, tmp_path):

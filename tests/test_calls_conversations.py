@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recorderd.calls.call import Call
 from recorderd.calls.conversations import Voice
-from recorderd.calls.joining import JoinSettings
+from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.numbers import tail
 from recorderd.calls.table import CallTable
 from recorderd.service.addresses import own_addresses
@@ -130,7 +130,6 @@ def test_a_mirror_that_shows_what_was_passed_on_first():
     [
         (("1001", "2002"), ("1001", "2002")),
         (("+49301234567", "2002"), ("00301234567", "300")),
-        (("anonymous", "2002"), ("9000", "2002")),
         (("1001", "8000"), ("1001", "300")),
     ],
 )
@@ -151,6 +150,45 @@ def test_numbers_that_tell(first, second):
 def test_numbers_that_tell_nothing(first, second, source):
     wire = Wire()
     assert not wire.together(wire.invite(*first, PHONE, PBX), wire.invite(*second, source, OTHER))
+
+
+@pytest.mark.parametrize("callers", [("anonymous", "9000"), ("1001", "9000")])
+def test_the_same_callee_alone_is_a_question(callers):
+    wire = Wire()
+    up = wire.invite(callers[0], "2002", PHONE, PBX)
+    down = wire.invite(callers[1], "2002", PBX, OTHER)
+    assert not wire.together(up, down)
+    assert wire.table.joining.questions[down.key].candidates == [up]
+
+
+def test_who_has_reached_somebody_reaches_nobody_else_by_numbers():
+    wire = Wire()
+    up = wire.invite("1001", "2002", PHONE, PBX)
+    down = wire.invite("1001", "2002", PBX, OTHER)
+    assert wire.together(up, down)
+    wire.answer(down, 2, OTHER, PBX)
+    assert not wire.together(up, wire.invite("1001", "2002", PBX, Endpoint("10.1.0.9", 5060)))
+
+
+def test_a_mark_that_several_calls_have_proves_nothing():
+    wire = Wire()
+    mark = "X-CID: campaign7\r\n"
+    ups = [
+        wire.invite(f"100{n}", f"200{n}", Endpoint(f"10.1.1.{n}", 5060), PBX, headers=mark) for n in range(3)
+    ]
+    downs = [wire.invite(f"100{n}", f"200{n}", PBX, OTHER, headers=mark) for n in range(3)]
+    for up, down in zip(ups, downs, strict=True):
+        assert wire.together(up, down)
+    assert len({wire.table.conversations.key(up.key) for up in ups}) == 3
+
+
+def test_an_outsiders_marks_prove_nothing():
+    wire = Wire()
+    up = wire.invite("1001", "2002", PHONE, PBX, call_id="victim")
+    outsider = wire.invite(
+        "6661", "6662", Endpoint("10.6.6.6", 5060), Endpoint("10.6.6.7", 5060), call_id="victim-b2b_1"
+    )
+    assert not wire.together(up, outsider)
 
 
 def test_of_two_that_fit_none_is_taken():

@@ -5,10 +5,12 @@ import threading
 
 import pytest
 
+from recorderd.calls.privacy import Masks
 from recorderd.errors import ConfigError, NoSuchRecording, SpoolError, UsageError
 from recorderd.service.control import ControlSocket, ask
 from recorderd.service.inquiries import Inquiries
-from tests.recorder import record
+from recorderd.service.replay import replay
+from tests.recorder import record, record_by
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
 from tests.tools_runner import recorderctl
@@ -63,6 +65,24 @@ def test_the_calls_of_a_spool(tmp_path, rules):
     assert sum(count["calls"] for count in told["counts"]) == 2
     text = recorderctl("--spool", str(recorded.spool.path), "policy", "test", "--rules", rules)
     assert "gold or inside" in text.out
+
+
+def test_masked_numbers_are_not_known(tmp_path):
+    """A rule for numbers that the index does not show may have fitted or not."""
+    simulator = PbxSimulator(seed=62)
+    simulator.add(CallScript(caller="15550000111", callee="2002", talk_s=2))
+    capture = simulator.write(tmp_path / "one.pcap")
+
+    def feed(engine):
+        assert replay([capture], engine) == []
+
+    recorded = record_by(tmp_path, feed, masks=Masks(manifest=True))
+    file = tmp_path / "numbers.yaml"
+    file.write_text("policy: {rules: [{name: us, match: {number: +1*, to: 2xxx}, action: exclude}]}")
+    spool = ("--spool", str(recorded.spool.path), "--json")
+    [call] = json.loads(recorderctl(*spool, "policy", "test", "--rules", str(file)).out)["calls"]
+    assert (call["from"], call["to"]) == ("155****0111", "**02")
+    assert (call["action"], call["rule"]) == ("unknown", "us or default")
 
 
 @pytest.mark.parametrize(

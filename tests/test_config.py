@@ -158,6 +158,22 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
         ("privacy: 1", "privacy: must be keys and values, is 1"),
         ("privacy: {dtmf: hide}", "privacy.dtmf: must be 'keep', 'digits' or 'remove', is 'hide'"),
         ("privacy: {pause: {header: 'X Y'}}", "privacy.pause.header: 'X Y' cannot be the name of a header"),
+        (
+            "privacy: {pause: {pause_keys: '*7', resume_keys: '*77'}}",
+            "privacy.pause.resume_keys: *77 and the pause_keys *7 begin alike: whoever presses the longer one"
+            " has pressed the shorter one already; take others, or the same for both",
+        ),
+        (
+            "privacy: {pause: {pause_keys: '*77', resume_keys: '*7'}}",
+            "privacy.pause.resume_keys: *7 and the pause_keys *77 begin alike: whoever presses the longer one"
+            " has pressed the shorter one already; take others, or the same for both",
+        ),
+        (
+            "policy: {internal: '*0000222'}",
+            "policy.internal[0]: '*0000222' has a * that is not at its end: a pattern is a whole text (2001),"
+            " a beginning (+4420*), digits (2xx), a range (200-299) or an expression (/.*222/; /\\*72/ for a"
+            " * itself)",
+        ),
         ("privacy: {pause: {max_s: -1}}", "privacy.pause.max_s: must be at least 0.0, is -1"),
         ("retention:", "retention: not available in this version"),
         ("capture: 5", "capture: must be keys and values, is 5"),
@@ -249,6 +265,11 @@ def test_a_wrong_value_is_told_with_line_and_key(added: str, fault: str | None) 
         assert line == f"c.yaml:3{'' if fault.startswith(':') else ' '}{fault}"
 
 
+def test_the_same_keys_may_pause_and_resume() -> None:
+    pause = parse(SMALL + "\nprivacy: {pause: {pause_keys: '*7', resume_keys: '*7'}}").privacy.pause
+    assert pause.pause_keys == pause.resume_keys == "*7"
+
+
 def test_what_is_required() -> None:
     for nothing in ("", "# nothing", "null", "!", "{}"):
         assert faults(nothing) == ["c.yaml:1 encryption: required", "c.yaml:1 spool: required"]
@@ -287,7 +308,7 @@ def test_a_key_given_twice_is_refused_where_it_stands_again() -> None:
         ("- a", "c.yaml:1: must be keys and values"),
         ("just text", "c.yaml:1: must be keys and values"),
         ("a: &x 1\nb: *x", "c.yaml:1: anchors and aliases"),
-        ("x: " + "[" * 5000, "c.yaml:1: nested too deeply"),
+        ("x: " + "[" * 1200, "c.yaml:1: nested too deeply"),
         (b"a: 1\nb: \xff\xfe", "c.yaml:2: not YAML: "),
         (b"a: 1\nb: \x00", "c.yaml:2: not YAML: "),
         ("#" * 300_000, "c.yaml:1: larger than 256 kB"),

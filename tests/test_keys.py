@@ -96,7 +96,8 @@ def damaged_lines(line: str):
         "unknown suite": f"{tag} rot13 {ident} {key}",
         "not base64": f"{tag} {suite} {ident} {key[:-2]}!!",
         "cut short": f"{tag} {suite} {ident} {key[: len(key) // 8 * 4]}",
-        "one character changed": f"{tag} {suite} {ident} {'B' if key[0] == 'A' else 'A'}{key[1:]}",
+        # A and B differ in a bit that X25519 leaves out of its private keys.
+        "one character changed": f"{tag} {suite} {ident} {'Q' if key[0] in 'AB' else 'A'}{key[1:]}",
         "another id": f"{tag} {suite} {'0' * 32} {key}",
     }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recorderd.media.likeness import likeness, prints
+from recorderd.media.likeness import likeness, prints, telling
 from recorderd.media.table import Packets
 
 
@@ -62,3 +62,18 @@ def test_what_all_send_tells_nothing():
     same = voice(1, 3)
     found = prints(packets(*((row, row, same) for row in range(1100))))
     assert likeness(found.of(5), found) == {}
+
+
+def test_what_three_parties_have_tells_nothing_of_two():
+    music, said = voice(1, 10), voice(2, 10)
+    found = prints(packets((1, 0, music + said), (2, 3000, music + said), (3, 0, music), (4, 9000, said)))
+    told = telling(found, {1: 10, 2: 20, 3: 30, 4: 20})  # the fourth is the second's, too
+    assert sorted(np.unique(told.stream)) == [1, 2, 4]
+    assert set(told.hashes) == set(found.of(4).hashes)
+    assert list(told.hashes) == sorted(told.hashes)
+    assert likeness(told.of(2), told)[1].count == 10
+    assert 3 not in likeness(told.of(1), told)
+
+
+def test_of_nothing_nothing_tells():
+    assert not len(telling(prints(packets((1, 0, [b"\xff" * 160]))), {1: 1}).hashes)

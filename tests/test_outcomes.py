@@ -48,6 +48,14 @@ def unanswered(status):
             Outcome("partial", "no media from callee; encrypted, not recordable"),
         ),
         (
+            MediaFacts(BOTH, undecodable=("caller: evs cannot be decoded here",)),
+            Outcome("complete", "caller: evs cannot be decoded here"),
+        ),
+        (
+            MediaFacts({"caller": 5}, undecodable=("caller: evs cannot be decoded here",)),
+            Outcome("partial", "no media from callee; caller: evs cannot be decoded here"),
+        ),
+        (
             MediaFacts(BOTH, excluded="policy: no internal calls"),
             Outcome("excluded", "policy: no internal calls"),
         ),

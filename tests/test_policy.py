@@ -60,6 +60,17 @@ def test_patterns(written, fits, not_so):
     assert [text for text in not_so if matches(text)] == []
 
 
+@pytest.mark.parametrize("written", ["*0000222", "*72", "+44*20", "2x*x", "+4420*x*", "2**", "**"])
+def test_a_star_elsewhere_than_at_the_end_is_refused(written):
+    """It would be taken for what it looks like, and match nothing that anybody dials."""
+    with pytest.raises(ValueError, match="not at its end: a pattern is a whole text"):
+        pattern(written)
+
+
+def test_a_feature_code_is_an_expression():
+    assert pattern("/\\*72/")("*72")
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -215,3 +226,22 @@ def test_what_is_not_known_any_more_leaves_several_decisions():
     assert [decision.rule for decision in made.possible(facts())] == ["inside"]
     elsewhere = CallFacts("c", "3001", "3", "", "", {}, NOON)
     assert [decision.rule for decision in made.possible(elsewhere)] == ["trunk", "default"]
+
+
+def test_a_number_that_is_not_known_any_more_leaves_several_decisions():
+    made = policy(
+        {"name": "to", "match": {"to": "3xxx"}, "action": "record"},
+        {"name": "either", "match": {"number": ["2002", "2xx"]}},
+        {"name": "own", "match": {"direction": "internal"}},
+        internal=["2xxx", "10.0.0.0/8"],
+    )
+
+    def rules(caller, callee, source="192.0.2.1"):
+        old = CallFacts("c", caller, callee, source, "192.0.2.2", {}, NOON)
+        return [decision.rule for decision in made.possible(old)]
+
+    assert rules(None, "3001") == ["to"]
+    assert rules(None, "2002") == ["either"]
+    assert rules(None, "2003") == ["either", "own", "default"]
+    assert rules(None, "2003", "10.0.0.1") == ["either", "own"]
+    assert rules("2001", None) == ["to", "either", "own", "default"]

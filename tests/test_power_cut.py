@@ -29,7 +29,6 @@ from tests.test_commit import NEVER_S, Kept
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root"),
-    pytest.mark.xdist_group("mounts"),
 ]
 
 FS_IOC_SHUTDOWN = 0x8004587D

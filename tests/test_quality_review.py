@@ -143,3 +143,9 @@ def test_thresholds_can_be_moved() -> None:
     strict = Thresholds(low_dbov=-20.0, noise_dbov=-65.0, loss_ratio=0.0)
     verdict = _review(_track(lost=1), limits=strict)
     assert {cause.code for cause in verdict.details} == {"low", "noisy", "loss"}
+
+
+def test_what_was_never_decoded_is_not_called_silent() -> None:
+    nothing = _figures(speech_level_dbov=None, noise_dbov=None, speech_s=0.0)
+    assert not _review(_track(figures=nothing, undecodable=2000)).needed
+    assert _review(_track(figures=nothing, undecodable=1500)).causes == ("caller: silent",)

@@ -166,8 +166,10 @@ def test_an_unknown_codec_is_kept_and_told(tmp_path: Path) -> None:
     truth = simulator.add(CallScript(codec="evs", talk_s=6, caller_coded=frames, callee_coded=frames))
     recorded = record(tmp_path, simulator)
     row, call = recorded.of(truth), recorded.call(truth)
-    assert "caller: evs cannot be decoded here" in row["review"]["causes"]
+    told = ["caller: evs cannot be decoded here", "callee: evs cannot be decoded here"]
+    assert row["review"]["causes"] == told, "nobody heard it, so nobody can say that it is silent"
     assert call["outcome"] == "complete", "all that was sent is kept"
+    assert call["reason"] == row["reason"] == "; ".join(told)
     heard, _ = recorded.heard(row)
     (lane,) = heard.tracks["caller"].lanes
     assert b"".join(lane.payload) == b"".join(truth.caller.payloads()), "every frame, as it came"

@@ -5,7 +5,7 @@ import wave
 import numpy as np
 import pytest
 
-from recorderd.calls.joining import RULES, JoinSettings
+from recorderd.calls.join_settings import RULES, JoinSettings
 from recorderd.capture.files import open_capture
 from recorderd.config.policy import PolicyConfig
 from recorderd.service.admission import AdmissionSettings
@@ -118,6 +118,7 @@ def test_fifty_calls_at_once_with_equal_numbers(tmp_path):
     pairs = [(board.phone("5550000"), board.phone("7770000")) for _ in range(50)]
     for number, (alice, bob) in enumerate(pairs):
         board.bridged(alice, bob, 1.0 + 0.005 * number, 7.0)
+    said_by = [[phone.voice.said(3.0, 3.2) for phone in pair] for pair in pairs]
     recorded = record(tmp_path, board)
     assert len(recorded.rows) == 50
     found = set()
@@ -127,8 +128,8 @@ def test_fifty_calls_at_once_with_equal_numbers(tmp_path):
         said = {
             label: [
                 at
-                for at, pair in enumerate(pairs)
-                if place_of(pair[side].voice.said(3.0, 3.2), got, near=near, within=200) is not None
+                for at, pair in enumerate(said_by)
+                if place_of(pair[side], got, near=near, within=200) is not None
             ]
             for side, label in enumerate(("caller", "callee"))
             if len(got := samples(heard, label))
@@ -312,7 +313,7 @@ def test_an_attended_transfer_with_replaces(tmp_path):
 
 
 def test_a_conference(tmp_path):
-    """Three dial in; each has a track, and the mixes are not recorded once anybody is heard."""
+    """Three dial in; each has a track, and what the conference sends is recorded once."""
     board = Switchboard()
     phones = [board.phone(user) for user in ("1001", "2002", "3003")]
     music = Voice(900)
@@ -334,9 +335,111 @@ def test_a_conference(tmp_path):
         label = f"caller-{number + 1}" if number else "caller"
         assert_heard(recorded, row, label, phone.voice, 1.4 + 3 * number, 14.0)
         assert_only(recorded, row, label, 12.6 - 3 * number)
-    assert_heard(recorded, row, "callee", music, 1.4, 4.3)
-    assert_only(recorded, row, "callee", 3.0)
+    assert_heard(recorded, row, "callee", music, 1.4, 14.0)
+    assert_only(recorded, row, "callee", 12.6)
     assert joined_by(row) == [None, "conference", "conference"]
+    assert {call["outcome"] for call in recorded.calls} == {"complete"}
+
+
+def test_a_conference_goes_on_when_the_first_leaves(tmp_path):
+    """Then the mix is recorded as another participant is sent it."""
+    board = Switchboard()
+    mix = Voice(901)
+    for number, until_s in enumerate((6.0, 14.0)):
+        phone = board.phone(f"100{number}")
+        call = board.to_pbx(phone, "8500")
+        call.invite(1.0)
+        call.answer(1.2, headers=f"Contact: <sip:8500@{PBX}>;isfocus\r\n")
+        board.talk(1.4, until_s, (call, "caller", phone.voice), (call, "callee", mix))
+        call.bye(until_s)
+    recorded = record(tmp_path, board)
+    (row,) = recorded.rows
+    assert labels(row) == ["caller", "callee", "caller-2"]
+    assert_heard(recorded, row, "callee", mix, 1.4, 6.0)
+    assert_heard(recorded, row, "callee", mix, 9.0, 14.0)
+
+
+def test_two_rooms_of_one_bridge_are_two_conferences(tmp_path):
+    """Though the bridge says the same URI of both."""
+    board = Switchboard()
+    for number in range(4):
+        phone = board.phone(f"100{number}")
+        call = board.to_pbx(phone, ("3000", "3010")[number % 2])
+        call.invite(1.0 + 0.1 * number)
+        call.answer(1.5 + 0.1 * number, headers=f"Contact: <sip:conference@{PBX};transport=udp>;isfocus\r\n")
+        for side, voice in (("caller", phone.voice), ("callee", Voice(950 + number))):
+            board.speak(2.0, 6.0, call, side, voice)
+        call.bye(6.0)
+    recorded = record(tmp_path, board)
+    assert sorted((row["to"], *labels(row)) for row in recorded.rows) == [
+        (room, "caller", "callee", "caller-2") for room in ("3000", "3010")
+    ]
+
+
+def test_a_conference_that_a_phone_hosts(tmp_path):
+    """Who hosts it is heard only in what the phone mixes."""
+    board = Switchboard()
+    host = board.phone("2005")
+    guests = [board.phone("2100"), board.phone("2101")]
+    for number, guest in enumerate(guests):
+        ends = Address(host.host, 5060), Address(guest.host, 5060)
+        media = Address(host.host, 4000 + 2 * number), guest.media
+        call = board.dialog(*ends, *media, host.user, guest.user)
+        call.invite(1.0 + 0.3 * number, headers=f"Contact: <sip:2005@{host.host}>;isfocus\r\n")
+        call.answer(1.5 + 0.3 * number)
+        board.speak(2.0, 8.0, call, "caller", host.voice)
+        board.speak(2.0, 8.0, call, "callee", guest.voice)
+        call.bye(8.0 + 0.02 * number)
+    recorded = record(tmp_path, board)
+    (row,) = recorded.rows
+    assert labels(row) == ["caller", "callee", "callee-2"]
+    for label, phone in zip(labels(row), (host, *guests), strict=True):
+        assert_heard(recorded, row, label, phone.voice, 2.0, 8.0)
+        assert_only(recorded, row, label, 6.0)
+    assert {call["outcome"] for call in recorded.calls} == {"complete"}
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_equal_music_joins_nobody(tmp_path, waiting):
+    """Those who wait hear the same as an agent's side plays, who talks to somebody else."""
+    board = Switchboard()
+    music = Voice(902)
+    pbx = Address(PBX, 5060)
+    for number in range(waiting):
+        phone = board.phone("anonymous")
+        call = board.to_pbx(phone, "4000")
+        call.invite(1.0 + 0.1 * number)
+        call.answer(1.5)
+        board.speak(2.0, 8.0, call, "caller", phone.voice)
+        board.speak(2.0, 8.0, call, "callee", music)
+        call.bye(9.0)
+    agent = board.phone("2010")
+    call = board.dialog(pbx, Address(agent.host, 5060), board.port(), agent.media, "anonymous", agent.user)
+    call.invite(1.6)
+    call.answer(1.9)
+    board.speak(2.0, 8.0, call, "caller", Voice(903))  # whose own call is not seen
+    board.say(2.0, 8.0, music, agent.media, call.party("caller").media)
+    call.bye(9.0)
+    recorded = record(tmp_path, board)
+    assert len(recorded.rows) == waiting + 1
+
+
+@pytest.mark.parametrize(("seen_from", "joins"), [("anonymous", True), ("15550000222", False)])
+def test_the_callers_voice_alone(tmp_path, seen_from, joins):
+    """It is enough where the callee says nothing, unless another caller is named."""
+    board = Switchboard()
+    pbx = Address(PBX, 5060)
+    phone, agent = board.phone("15550000111"), board.phone("2010")
+    up = board.to_pbx(phone, "4000")
+    up.invite(1.0)
+    up.answer(1.5)
+    down = board.dialog(pbx, Address(agent.host, 5060), board.port(), agent.media, seen_from, agent.user)
+    down.invite(1.6)
+    down.answer(1.9)
+    for call in (up, down):
+        board.speak(2.0, 8.0, call, "caller", phone.voice)
+        call.bye(9.0)
+    assert len(record(tmp_path, board, "media").rows) == (1 if joins else 2)
 
 
 def test_a_pause_on_one_leg_is_one_of_the_conversation(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recorderd.calls.policy import Policy
-from recorderd.calls.privacy import Masks
+from recorderd.calls.privacy import Masks, is_masked
 from recorderd.capture.files import open_capture
 from recorderd.media.dtmf import HIGH, LOW
 from recorderd.service.admission import AdmissionSettings
@@ -292,6 +292,56 @@ def test_masks(text, masked):
     masks = Masks(manifest=True)
     assert masks.number(text) == masked
     assert masks.number(masked) == masked
+    assert is_masked(masked) == bool(masked)
+    assert not is_masked(text)
+
+
+def test_a_code_with_a_star_is_no_masked_number():
+    assert not any(map(is_masked, ("*72", "*21*2001", "#31#2001", "2001*")))
+
+
+@pytest.mark.parametrize(
+    ("reason", "masked"),
+    [
+        ("rejected 404 no user 15550004000 here", "rejected 404 no user 155****4000 here"),
+        ("rejected 404 15550004000", "rejected 404 155****4000"),
+        ("redirected 302 try +1 555-000-4000!", "redirected 302 try +1 ********4000!"),
+        (
+            "rejected 486 alice is busy on 2001, not on line 2",
+            "rejected 486 ***ce is busy on **01, not on line 2",
+        ),
+        ("rejected 603 Decline", "rejected 603 Decline"),
+        ("rejected 487", "rejected 487"),
+        ("cancelled", "cancelled"),
+    ],
+)
+def test_what_a_peer_says_of_a_number_is_masked(reason, masked):
+    masks = Masks(manifest=True)
+    row = {"from": "alice", "to": "15550004000", "outcome": "unanswered", "reason": reason}
+    hidden = masks.shown(row)
+    assert hidden["reason"] == masked
+    assert masks.shown(hidden) == hidden
+
+
+def test_the_recorders_own_words_are_not_masked():
+    row = {"from": "12345", "to": "2001", "outcome": "partial", "reason": "recorder lost 12345 packets"}
+    assert Masks(manifest=True).shown(row)["reason"] == "recorder lost 12345 packets"
+
+
+def test_a_header_may_be_in_quotes_and_what_is_not_understood_is_told(tmp_path):
+    simulator = PbxSimulator(seed=54)
+    said = ((2, '"pause"'), (3, "stop\x1b now"), (5, '"Resume";by=agent'))
+    happenings = tuple(Request(at_s, headers=f"X-Record: {value}\r\n") for at_s, value in said)
+    truth = simulator.add(CallScript(talk_s=8, happenings=happenings))
+    recorded = record(tmp_path, simulator, settings=settings(header=HEADER))
+    pauses, row, _ = described(recorded, truth)
+    assert pauses == [("paused", 2.0), ("resumed", 5.0)]
+    _, events = recorded.heard(row)
+    [other] = [event for event in events if event["event"] == "not_understood"]
+    assert other["by"] == "SIP header of caller"
+    assert other["value"].startswith("stop")
+    assert "\x1b" not in other["value"]
+    assert recorded.engine.counters["pause_headers_not_understood"] == 1
 
 
 def test_all_that_names_somebody_is_masked():

@@ -136,6 +136,40 @@ def test_two_calls_between_two_hosts_are_not_guessed_apart(tmp_path):
     assert all("addresses that nobody announced" in call["reason"] for call in recorded.calls)
 
 
+def test_media_of_others_between_its_hosts_is_not_that_of_a_call_without_any(tmp_path):
+    """Two calls whose media cannot be told apart, and one that said where its own was to be."""
+    simulator = PbxSimulator(seed=27)
+    ends = {"caller_host": "10.3.0.1", "callee_host": "10.3.0.2"}
+    scripts = [
+        CallScript(
+            caller=f"10{number}",
+            nat=BOTH if number < 2 else frozenset(),
+            start_s=0.5 * number,
+            talk_s=5,
+            caller_port=4000 + 10 * number,
+            callee_port=6000 + 10 * number,
+            **ends,
+        )
+        for number in range(3)
+    ]
+    calls = [simulator.add(script) for script in scripts]
+    capture = simulator.write(tmp_path / "three.pcap")
+    ports = tuple(port.to_bytes(2, "big") for port in (4020, 6020))
+
+    def feed(engine: Engine) -> None:
+        for frames in open_capture(capture):
+            # Behind Ethernet and IPv4 without options come the UDP ports.
+            keep = [bytes(row[34:36]) not in ports for row in frames.data]
+            sizes = frames.caplen[keep], frames.wirelen[keep]
+            engine.feed(Frames(frames.link, frames.time_ns[keep], frames.data[keep], *sizes))
+        engine.finish("capture ended")
+
+    recorded = record_by(tmp_path, feed)
+    assert recorded.rows == []
+    assert recorded.call(calls[2])["reason"] == "capture ended; no media seen"
+    assert all("addresses that nobody announced" in recorded.call(call)["reason"] for call in calls[:2])
+
+
 @pytest.mark.parametrize("nat", [frozenset(), frozenset({"caller"})])
 @pytest.mark.parametrize("first_s", [0.2, 2.0])
 def test_a_stranger_is_kept_out_and_counted(tmp_path, nat, first_s):

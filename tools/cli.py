@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO, cast
@@ -103,8 +104,8 @@ def run(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> int:
         arguments = build_parser().parse_args(argv)
         from recorderd.tools.command import Session
 
-        session = Session(arguments.config, arguments.spool, arguments.json, stdout, stderr)
-        return int(arguments.module.run(session, arguments))
+        with closing(Session(arguments.config, arguments.spool, arguments.json, stdout, stderr)) as session:
+            return int(arguments.module.run(session, arguments))
     except RecorderError as error:
         return report(error, "--json" in argv, stdout, stderr)
     except PermissionError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recorderd.calls.policy import CallFacts, Policy
+from recorderd.calls.privacy import is_masked
 from recorderd.config.loader import load_policy
 from recorderd.config.policy import header_name
 from recorderd.errors import UsageError
@@ -62,8 +63,8 @@ def _row(policy: Policy, facts: CallFacts, known: dict[str, Any]) -> dict[str, A
     actions = {decision.action for decision in found}
     return {
         "call_id": facts.call_id,
-        "from": facts.from_user,
-        "to": facts.to_user,
+        "from": known.get("from", facts.from_user),
+        "to": known.get("to", facts.to_user),
         "first_seen": known.get("first_seen"),
         "became": known.get("outcome"),
         "action": found[0].action if len(actions) == 1 else UNKNOWN,
@@ -72,7 +73,7 @@ def _row(policy: Policy, facts: CallFacts, known: dict[str, Any]) -> dict[str, A
 
 
 def _seen(session: Session, arguments: argparse.Namespace) -> list[tuple[CallFacts, dict[str, Any]]]:
-    """Calls of the index. Their headers and addresses it does not have."""
+    """Calls of the index. Their headers and addresses it does not have, nor numbers that are masked."""
     since, until = since_until(arguments)
     page = page_for(session, arguments)
     calls = session.index.calls(since=since, until=until, number=arguments.number, limit=page.limit)
@@ -80,8 +81,8 @@ def _seen(session: Session, arguments: argparse.Namespace) -> list[tuple[CallFac
 
 
 def _facts(call: dict[str, Any]) -> CallFacts:
-    who = call["call_id"], call["from"] or "", call["to"] or ""
-    return CallFacts(*who, "", "", None, _time_ns(call["first_seen"]))
+    caller, callee = (None if is_masked(end) else end for end in (call["from"] or "", call["to"] or ""))
+    return CallFacts(call["call_id"], caller, callee, "", "", None, _time_ns(call["first_seen"]))
 
 
 def _given(arguments: argparse.Namespace) -> tuple[CallFacts, dict[str, Any]]:

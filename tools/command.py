@@ -86,6 +86,13 @@ class Session:
         self.warn(problems)
         return index
 
+    def close(self) -> None:
+        """Let go of what was opened; what a command wrote to the index is in its file then."""
+        for name in ("index", "index_to_write"):
+            opened: Index | None = vars(self).pop(name, None)
+            if opened is not None:
+                opened.close()
+
     def warn(self, problems: Sequence[str]) -> None:
         """Lines on standard error about what does not stop the command; nothing with JSON."""
         for problem in [] if self.json else problems:

@@ -308,11 +308,17 @@ class Expectations:
         None where the call announced no media, or announced some at one of these hosts: then it is not behind
         NAT at that end, and this stream is somebody else's.
         """
-        media = self._calls.get(call)
-        hosts = {endpoint.host for endpoint in media.endpoints} if media else set()
-        if not hosts or hosts & {source.host, destination.host}:
+        if not self._calls.get(call) or self.is_elsewhere(call, source, destination) is not True:
             return None
         return self._binding(call, speaker, Standing.STRANGER)
+
+    def is_elsewhere(self, call: str, source: Endpoint, destination: Endpoint) -> bool | None:
+        """Whether all media that a call announced is at other hosts than these two; None where it announced
+        none.
+        """
+        media = self._calls.get(call)
+        hosts = {endpoint.host for endpoint in media.endpoints} if media else set()
+        return not hosts & {source.host, destination.host} if hosts else None
 
     def formats(self, call: str, speaker: Side) -> Mapping[int, PayloadFormat]:
         """What the payload types from a speaker mean: the receiver numbers them (RFC 3264 section 5.1).

@@ -25,6 +25,9 @@ MAX_CALLS: Final = 64
 
 MAX_RELATED: Final = 16
 
+MIXED: Final = 2
+"""The rank of further mixes of a conference."""
+
 
 @dataclass(slots=True, eq=False)
 class Participant:
@@ -47,6 +50,7 @@ class Leg:
         ends: who is at each side, be it behind something that passes their voice on.
         rank: how far each side's stream is from that one's phone, in dialogs.
         before: the leg that it passes on, nearer to the caller.
+        focus: the side where a conference is mixed.
     """
 
     call: Call
@@ -56,6 +60,7 @@ class Leg:
     before: "Leg | None" = None
     behind: "list[Leg]" = field(default_factory=list)
     over: bool = False
+    focus: Side | None = None
 
     @property
     def role(self) -> str:
@@ -75,6 +80,8 @@ class Voice:
         rank: how many dialogs it is away from the phone.
         hop: how many hops of the signalling of its own dialog, at most: only to be compared.
         toward: for a copy, the label of whom it is sent to: all others are in it.
+        mixed: whether it is a further mix of a conference. Besides those whose calls are known, whoever hosts
+            it is in it, and others who dialled in elsewhere: only another mix has all of them.
     """
 
     label: str
@@ -83,6 +90,7 @@ class Voice:
     rank: int
     hop: int
     toward: str
+    mixed: bool = False
 
     @property
     def copied(self) -> bool:
@@ -96,6 +104,8 @@ class Voice:
         """
         if (self.call, self.side) == (copy.call, copy.side):
             return self.rank == copy.rank and self.hop < copy.hop  # a proxy relays the media of one dialog
+        if copy.mixed:
+            return self.label == copy.label and self.rank <= copy.rank
         if self.rank < copy.rank:
             return self.label != copy.toward
         return self.rank == copy.rank > 0 and self.label == copy.label and self.call != copy.call
@@ -249,17 +259,20 @@ class Conversations:
         return True
 
     def conferred(self, call: Call, into: Conversation, focus: Side) -> bool:
-        """The call is one of a conference, whose focus is at the ``focus`` side; what that sends is a mix."""
+        """The call is one of a conference, whose focus is at the ``focus`` side; what that sends is a mix.
+
+        In the first call it is a voice like any other; further mixes are copies of that one.
+        """
         if into is self._of.get(call.key):
-            into.legs[call.key].rank[focus] = 2
+            into.legs[call.key].focus = focus
             return True
-        if not self._admitted(call, into):
+        first = next((leg for leg in into.legs.values() if leg.focus is not None), None)
+        if first is None or first.focus is None or not self._admitted(call, into):
             return False
-        mix = next(leg for leg in into.legs.values()).ends["callee"]
-        ends = {focus: mix, other(focus): into.participant(other(focus), call)}
+        ends = {focus: first.ends[first.focus], other(focus): into.participant(other(focus), call)}
         rank: dict[Side, int] = {"caller": 0, "callee": 0}
-        rank[focus] = 2
-        self._add(into, Leg(call, "conference", ends, rank))
+        rank[focus] = MIXED
+        self._add(into, Leg(call, "conference", ends, rank, focus=focus))
         return True
 
     def relate(self, call: str, with_call: str, how: str) -> None:
@@ -299,4 +312,5 @@ class Conversations:
         leg = self.leg(call)
         if leg is None:
             return Voice(side, call, side, 0, hop, other(side))
-        return Voice(leg.ends[side].label, call, side, leg.rank[side], hop, leg.ends[other(side)].label)
+        toward, mixed = leg.ends[other(side)].label, leg.focus == side and leg.how == "conference"
+        return Voice(leg.ends[side].label, call, side, leg.rank[side], hop, toward, mixed)

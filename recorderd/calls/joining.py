@@ -8,12 +8,13 @@ host. Where several calls could be meant, none is taken: an open `Question` may 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from recorderd.calls.call import Call
 from recorderd.calls.conversations import Conversation, Conversations, Leg
 from recorderd.calls.events import Side
 from recorderd.calls.identity import bounded_id
+from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.numbers import Numbers, tail
 from recorderd.calls.states import State
 from recorderd.calls.transfers import NAMING, Transfers
@@ -21,15 +22,8 @@ from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sip import SipMessage
 from recorderd.wire.sip_references import header_marks, is_focus, session_ids
 
-Rule = Literal["header", "session-id", "call-id", "tags", "transfer", "conference", "numbers", "media"]
-RULES: Final[tuple[Rule, ...]] = (
-    "header", "session-id", "call-id", "tags", "transfer", "conference", "numbers", "media"
-)  # fmt: skip
-
-HEADERS: Final = (
-    "x-cid", "x-call-id", "x-original-call-id", "x-orig-callid", "x-inbound-call-id", "x-correlation-id",
-    "p-charging-vector", "cisco-guid", "x-cisco-guid"
-)  # fmt: skip
+MAX_SHARED: Final = 4096
+"""Marks remembered that several calls have which are not one."""
 
 MAX_QUESTIONS: Final = 256
 MAX_CANDIDATES: Final = 256
@@ -38,23 +32,14 @@ HERE: Final = 512
 ELSEWHERE: Final = 128
 """Calls with the same number, at one host and anywhere: of more than so many none is told from the others."""
 
-MISORDER_NS: Final = 1_000_000_000
+MISORDER_NS: Final = 50_000_000
 """A mirror may show what is passed on before what it was made from, by at most this much."""
 
 #: Sippy's B2BUA makes the Call-ID of the second call so.
 _SUFFIX = re.compile(r"[-_.]b2b(?:ua)?_?[0-9]*$")
 
-
-@dataclass(frozen=True, slots=True)
-class JoinSettings:
-    """Which rules are used. `window_s` is how long after the caller's INVITE, or the answer to it, a call is
-    taken for what became of it; `hosts` are groups of addresses that are one machine.
-    """
-
-    rules: frozenset[str] = frozenset(RULES)
-    headers: frozenset[str] = frozenset(HEADERS)
-    window_s: float = 10.0
-    hosts: tuple[frozenset[str], ...] = ()
+#: Parameters of a conference's URI that say how to get there; others may say which it is.
+_WAY = re.compile(r";(?:transport|lr|ob|isfocus)\b[^;]*", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +66,7 @@ class Joining:
         self._numbers = Numbers()
         self._marks: dict[tuple[str, str], str] = {}  # to the newest call with it
         self._marks_of: dict[str, list[tuple[str, str]]] = {}
+        self._shared: dict[tuple[str, str], None] = {}  # marks of calls that are not one: they prove nothing
         self._alone: set[str] = set()  # calls that nothing was seen of before that they could be part of
         self._ends: dict[str, tuple[Endpoint, Endpoint]] = {}  # of each call, the caller's first
         self._hosts = {host: min(group) for group in self.settings.hosts for host in group}
@@ -102,7 +88,10 @@ class Joining:
         if how:
             self.joined.append((call.key, how))
         for mark in marks:
-            if self.conversations.key(self._marks.get(mark, "")) != self.conversations.key(call.key):
+            known = self._marks.get(mark, call.key)
+            if self.conversations.key(known) != self.conversations.key(call.key):
+                self._share(mark)
+            if mark not in self._marks:
                 self._marks[mark] = call.key
         self._marks_of.setdefault(call.key, []).extend(marks)
         self._numbers.add(call, *self._keys(call, source, destination))
@@ -122,19 +111,20 @@ class Joining:
         if "transfer" in rules and not told.isdisjoint(NAMING) and self.transfers.named(call, message):
             return "transfer"
         for mark in marks:
-            key = self._marks.get(mark)
+            key = self._marks.get(mark) if mark not in self._shared else None
             if key is None and mark[0] == "header":
                 key = self._marks.get(("call-id", mark[1]))  # it may name the other call's Call-ID
             found = self.conversations.of(key) if key is not None else None
             by = self._nearest(found, source) if found is not None else None
-            if by is None or (mark[0] == "header" and not self._plausible(call, by, source, destination)):
+            if by is None or not self._plausible(call, by, source, destination):
                 continue
             if self._pass_on(call, by, source, destination, mark[0]):
                 return mark[0]
-        if "transfer" in rules and self.transfers.meant(call, message, source, now):
+        exact = self._exactly(call, source, destination) if "numbers" in rules else []
+        if not exact and "transfer" in rules and self.transfers.meant(call, message, source, now):
             return "transfer"
         if "conference" in rules and (focus := is_focus(message)) and message.method is not None:
-            return "conference" if self._confer(call, focus.uri.partition(";")[0], "caller") else ""
+            return "conference" if self._confer(call, focus.uri, "caller") else ""
         if "numbers" in rules or "media" in rules:
             return self._by_numbers(call, source, destination, now)
         return ""
@@ -147,12 +137,16 @@ class Joining:
         leg = self.conversations.leg(call.key)
         if leg is None or leg.how == "conference":
             return
-        if self._confer(call, found.uri.partition(";")[0], "caller" if by_caller else "callee"):
+        if self._confer(call, found.uri, "caller" if by_caller else "callee"):
             self.joined.append((call.key, "conference"))
 
     def _confer(self, call: Call, uri: str, focus: Side) -> bool:
         """Into the conversation of the conference; False where it is the first call of it."""
-        mark = ("conference", uri)
+        room = tail(call.from_user if focus == "caller" else call.to_user)
+        if room is None:
+            return False
+        # Some bridges put the same URI into all their conferences.
+        mark = ("conference", f"{_WAY.sub('', uri)} {room}")
         known = self.conversations.of(self._marks.get(mark, ""))
         self._marks.setdefault(mark, call.key)
         if known is None:
@@ -203,24 +197,35 @@ class Joining:
             found.append(("tags", f"{bounded_id(message.from_.tag)} {call.from_user}"))
         return found
 
+    def _share(self, mark: tuple[str, str]) -> None:
+        """Some makers put the same into all their calls."""
+        self._shared[mark] = None
+        if len(self._shared) > MAX_SHARED:
+            del self._shared[next(iter(self._shared))]
+
     def _plausible(self, call: Call, by: Leg, source: Endpoint, destination: Endpoint) -> bool:
-        """Whether an equal header means one call: some makers put the same into all."""
-        ends = self._ends[by.call.key]
-        if self._goes_on(by.call, source, destination) or self._one(ends[0].host) == self._one(
-            destination.host
-        ):
-            return True
+        """Whether an equal mark may mean one call, for an outsider can send any: both numbers are the same,
+        or the one call leaves where the other went.
+        """
         pairs = (call.from_user, by.call.from_user), (call.to_user, by.call.to_user)
-        return all(tail(mine) == tail(known) is not None for mine, known in pairs)
+        if all(tail(mine) == tail(known) is not None for mine, known in pairs):
+            return True
+        ends = self._ends[by.call.key]
+        before = self._one(ends[0].host) == self._one(destination.host)
+        return before or self._goes_on(by.call, source, destination)
 
     def _nearest(self, found: Conversation, source: Endpoint) -> Leg | None:
         """The leg of a conversation that a call continues: the one that went where this comes from."""
-        living = [leg for leg in found.legs.values() if not leg.over and leg.call.state is not State.ENDED]
+        living = [
+            leg
+            for leg in found.legs.values()
+            if not leg.over and leg.call.state is not State.ENDED and leg.call.key in self._ends
+        ]
         for leg in reversed(living):
             if self._one(self._ends[leg.call.key][1].host) == self._one(source.host):
                 return leg
         for leg in reversed(living):
-            if leg.before and self._ends[leg.call.key][0].host == source.host:
+            if leg.before in living and self._ends[leg.call.key][0].host == source.host:
                 return leg.before  # another branch of the same
         return living[-1] if living else None
 
@@ -267,22 +272,29 @@ class Joining:
         both = self._numbers.all_of(ELSEWHERE, *keys[0]) if caller and callee else []
         callers = self._numbers.all_of(HERE, *keys[1]) if caller else []
         callees = self._numbers.all_of(HERE, *keys[2]) if callee else []
-        from_caller = [one for one in callers if self._goes_on(one, source, destination)]
-        near = [*from_caller, *(one for one in callees if self._goes_on(one, source, destination))]
-        fresh = [one for one in near if self._fresh(one, now)]
-        tiers = (
-            [one for one in fresh if tail(one.from_user) == caller and tail(one.to_user) == callee],
-            fresh,
-            [one for one in from_caller if self._unanswered_for(one)],
-        )
-        for tier in tiers if "numbers" in self.settings.rules else ():
+        from_caller = [one for one in callers if self._continues(one, source, destination)]
+        fresh = [one for one in from_caller if self._fresh(one, now) or self._unanswered_for(one)]
+        to_callee = [one for one in callees if self._continues(one, source, destination)]
+        # Whoever calls with another number is somebody else, unless what is heard tells otherwise.
+        doubtful = [one for one in to_callee if one not in from_caller and self._fresh(one, now)]
+        exact = [one for one in from_caller if tail(one.to_user) == callee]
+        for tier in (exact, fresh) if "numbers" in self.settings.rules else ():
+            alike = [
+                one
+                for one in callers
+                if self._goes_on(one, source, destination)
+                and (tier is not exact or tail(one.to_user) == callee)
+            ]
             found = {id(one): one for known in tier if (one := self.conversations.of(known.key))}
-            if len(found) == 1:
+            same = {id(self.conversations.of(one.key)) for one in (*both, *alike)}
+            if len(found) == 1 and same == found.keys() and not self._asked_for(alike[0]):
                 by = self._nearest(next(iter(found.values())), source)
                 if by is not None and self.conversations.passed_on(call, by, "numbers"):
                     return "numbers"
             if found:
                 return self._ask(call, list(tier))
+        if doubtful:
+            return self._ask(call, doubtful)
         misordered = [
             leg
             for known in both
@@ -294,7 +306,7 @@ class Joining:
         ]
         if (
             "numbers" in self.settings.rules
-            and len(misordered) == 1
+            and len(misordered) == len(both) == 1
             and self.conversations.precedes(call, misordered[0], "numbers")
         ):
             return "numbers"
@@ -314,6 +326,28 @@ class Joining:
                 return self._ask(call, [*strangers, *here_now])
         self._alone.add(call.key)
         return ""
+
+    def _asked_for(self, known: Call) -> bool:
+        """Whether another call may be what became of a known one: then numbers do not tell."""
+        return any(known in question.candidates for question in self.questions.values())
+
+    def _exactly(self, call: Call, source: Endpoint, destination: Endpoint) -> list[Call]:
+        """The calls with both numbers of a call that it may continue."""
+        caller, callee = tail(call.from_user), tail(call.to_user)
+        both = self._numbers.all_of(ELSEWHERE, "both", caller, callee) if caller and callee else []
+        return [one for one in both if self._continues(one, source, destination)]
+
+    def _continues(self, known: Call, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether a call may be what the host made of a known one that has reached nobody so far."""
+        return self._goes_on(known, source, destination) and not self._connected(known)
+
+    def _connected(self, known: Call) -> bool:
+        """Whether a call was passed on to somebody who answered and is still there."""
+        found, mine = self.conversations.of(known.key), self.conversations.leg(known.key)
+        return found is not None and any(
+            leg.before is mine and not leg.over and leg.call.answered_at is not None
+            for leg in found.legs.values()
+        )
 
     def _left_for(self, known: Call, source: Endpoint, destination: Endpoint) -> bool:
         """Whether a known call left where this one goes to."""

@@ -35,6 +35,7 @@ class MediaFacts:
         calls.
         paused_s: for how long of the call nothing was to be recorded.
         failure: what kept the recorder from writing, e.g. `disk full`.
+        undecodable: of each track that is there and cannot be heard, what is the matter with it.
     """
 
     tracks: Mapping[Side, int] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class MediaFacts:
     failure: str | None = None
     unannounced: bool = False
     paused_s: float = 0.0
+    undecodable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def outcome(call: Call, media: MediaFacts) -> Outcome:
     if absent and _encrypted(call, media):
         reasons.append(_not_recordable(call))
     told = [f"paused {media.paused_s:.1f} s"] if media.paused_s else []
-    told += _besides(call)
+    told += [*media.undecodable, *_besides(call)]
     reasons += ["its signalling was not seen"] if call.unsignalled else []
     if reasons:
         return Outcome("partial", "; ".join([*reasons, *told]))

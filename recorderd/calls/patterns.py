@@ -34,7 +34,9 @@ def plain_number(text: str) -> str:
 
 
 def pattern(written: str) -> Pattern:
-    """Read a pattern. Raises ValueError for one that is empty, or an expression that is wrong or too dear."""
+    """Read a pattern. Raises ValueError for one that is empty, has a ``*`` elsewhere than at its end, or is
+    an expression that is wrong or too dear.
+    """
     if not written or len(written) > 256:
         raise ValueError("must have 1 to 256 characters")
     if len(written) > 1 and written.startswith("/") and written.endswith("/"):
@@ -47,9 +49,19 @@ def pattern(written: str) -> Pattern:
         digits = re.compile(re.escape(written.rstrip("*")).replace("x", "[0-9]").replace("X", "[0-9]") + tail)
         return lambda text: digits.fullmatch(text[:MAX_TEXT]) is not None
     if written.endswith("*"):
-        beginning = written[:-1]
+        beginning = _without_star(written[:-1], written)
         return lambda text: text.startswith(beginning)
+    _without_star(written, written)
     return lambda text: text == written
+
+
+def _without_star(part: str, written: str) -> str:
+    if "*" in part:
+        raise ValueError(
+            f"{written!r} has a * that is not at its end: a pattern is a whole text (2001), a beginning"
+            " (+4420*), digits (2xx), a range (200-299) or an expression (/.*222/; /\\*72/ for a * itself)"
+        )
+    return part
 
 
 def _range(plus: str, first: str, plus_again: str, last: str) -> Pattern:

@@ -31,6 +31,7 @@ class CallFacts:
 
     Attributes:
         call_id: of the conversation's first call, so that all its calls are decided alike.
+        from_user: who calls, `to_user` who is called. None where it is not known any more.
         source: the address that the caller's message came from, `destination` where it went.
         headers: values by lower-case long name. None, like an empty address, where it is not known any more.
         time_ns: when it was captured, since the epoch.
@@ -38,8 +39,8 @@ class CallFacts:
     """
 
     call_id: str
-    from_user: str
-    to_user: str
+    from_user: str | None
+    to_user: str | None
     source: str
     destination: str
     headers: Mapping[str, Sequence[str]] | None
@@ -149,7 +150,7 @@ class Policy:
         if facts.direction is not None:
             return facts.direction
         numbers = self.internal_numbers
-        caller = _any(numbers, facts.from_user) or _within(self.internal_networks, facts.source)
+        caller = _one_of(_any(numbers, facts.from_user), _within(self.internal_networks, facts.source))
         if numbers:
             callee: bool | None = _any(numbers, facts.to_user)
         else:
@@ -168,10 +169,9 @@ class Policy:
         if match.to:
             yield _any(match.to, facts.to_user)
         if match.number:
-            yield any(_any(match.number, each) for each in (facts.from_user, facts.to_user))
+            yield _one_of(*(_any(match.number, each) for each in (facts.from_user, facts.to_user)))
         if match.address:
-            ends = [_within(match.address, each) for each in (facts.source, facts.destination)]
-            yield True if True in ends else None if None in ends else False
+            yield _one_of(*(_within(match.address, each) for each in (facts.source, facts.destination)))
         for name, wanted in match.header.items():
             yield None if facts.headers is None else _header(facts.headers, name, wanted)
         if match.direction:
@@ -217,7 +217,15 @@ def _person(rule: str) -> bytes:
     return blake2b(rule.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _any(patterns: Sequence[Pattern], text: str) -> bool:
+def _one_of(*fits: bool | None) -> bool | None:
+    """Whether one of them is so; None where that is not known."""
+    return True if True in fits else None if None in fits else False
+
+
+def _any(patterns: Sequence[Pattern], text: str | None) -> bool | None:
+    """Whether one of the patterns fits; None where the text is not known and one may."""
+    if text is None:
+        return None if patterns else False
     plain = plain_number(text)
     return any(matches(plain) or (plain != text and matches(text)) for matches in patterns)
 

@@ -1,5 +1,6 @@
 """What is hidden of a call's numbers, and how its ends ask for a pause of the recording."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -8,6 +9,9 @@ from recorderd.wire.sip import SipMessage
 Wish = Literal["pause", "resume", "off"]
 """`off` is a pause that nothing ends."""
 
+NOT_UNDERSTOOD: Final = "not understood"
+"""Stands for what is no wish."""
+
 LEAST_HIDDEN: Final = 3
 """Characters hidden between the two ends of a number."""
 
@@ -15,6 +19,10 @@ WISHES: Final[dict[str, Wish]] = {"pause": "pause", "resume": "resume", "off": "
 
 _ASKING: Final = frozenset({"INVITE", "UPDATE", "INFO"})
 _NUMBERS: Final = ("from", "to", "user", "display")
+_MASKED: Final = re.compile(r"([^*]*)(\*+)([^*]*)", re.DOTALL)
+_STATUS: Final = re.compile(r"(?:rejected|redirected) [0-9]{3} ?")
+_DIALLED: Final = re.compile(r"(?<![*0-9])\+?[0-9](?:[().\- ]{0,2}[0-9]){2,}(?![*0-9])")
+"""Digits enough for an extension, as people write them; not what is left of a masked number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,18 @@ class Masks:
         # Without an @ it is a host alone, or a number (RFC 3966).
         return f"{scheme}{colon}{self.number(user) if at or scheme == 'tel' else user}{at}{host}"
 
+    def phrase(self, text: str, *known: str) -> str:
+        """Why a call was not answered: what a peer said of it may name somebody, by a ``known`` number or
+        name, or by another number.
+        """
+        status = _STATUS.match(text)
+        begin = status.end() if status else 0
+        said = text[begin:]
+        for name in known:
+            if len(name) >= LEAST_HIDDEN and not is_masked(name):
+                said = said.replace(name, self.number(name))
+        return text[:begin] + _DIALLED.sub(lambda found: self.number(found[0]), said)
+
     def shown(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Facts of a call or a recording (`from`, `to`, and of its parts) as the index may have them."""
         return self._hidden(facts) if self.manifest else facts
@@ -55,6 +75,10 @@ class Masks:
                 out[key] = self.number(value)
             elif key == "uri" and isinstance(value, str):
                 out[key] = self._uri(value)
+            elif key == "reason" and facts.get("outcome") == "unanswered" and isinstance(value, str):
+                # All other reasons are the recorder's own words.
+                known = (facts.get(name) for name in ("from", "to"))
+                out[key] = self.phrase(value, *(name for name in known if isinstance(name, str)))
             elif key in ("participants", "legs") and isinstance(value, list):
                 out[key] = [self._hidden(each) for each in value]
             else:
@@ -62,9 +86,22 @@ class Masks:
         return out
 
 
-def wish(message: SipMessage, header: str) -> Wish | None:
-    """What a request asks for in a header (given in lower case)."""
+def wish(message: SipMessage, header: str) -> Wish | Literal["not understood"] | None:
+    """What a request asks for in a header (given in lower case), in quotes or not; None without it."""
     if message.method not in _ASKING:
         return None
     value = message.header(header)
-    return None if value is None else WISHES.get(value.partition(";")[0].strip().lower())
+    if value is None:
+        return None
+    return WISHES.get(value.partition(";")[0].strip().strip('"').strip().lower(), NOT_UNDERSTOOD)
+
+
+def is_masked(text: str) -> bool:
+    """Whether a number has no middle any more: none that was dialled has so many ``*`` on end, a short one
+    aside that is half of them.
+    """
+    found = _MASKED.fullmatch(text)
+    if found is None:
+        return False
+    first, stars, last = found.groups()
+    return len(stars) >= LEAST_HIDDEN or (not first and len(stars) >= len(last))

@@ -13,7 +13,8 @@ from recorderd.calls.conversations import Conversations
 from recorderd.calls.engine import CallEngine, address
 from recorderd.calls.events import CallEvent, CallStarted, MediaExpected, Side
 from recorderd.calls.identity import bounded_id
-from recorderd.calls.joining import Joining, JoinSettings
+from recorderd.calls.join_settings import JoinSettings
+from recorderd.calls.joining import Joining
 from recorderd.calls.states import State
 from recorderd.calls.timers import Limits, Timers
 from recorderd.wire.endpoint import Endpoint

@@ -116,12 +116,16 @@ class Transfers:
         return self._follow(call, (here or fitting)[-1])
 
     def _by_receiver(self, known: Referral, call: Call, message: SipMessage, source: Endpoint) -> bool:
-        leg = known.conversation.legs[known.call] if known.conversation is not None else None
-        return (
-            known.host == source.host
-            or (leg is not None and tail(leg.ends[known.receiver].user) == tail(call.from_user) is not None)
-            or message.header("referred-by") is not None
-        )
+        """Whether a call comes from who was sent there, or from the host on behalf of one of the two."""
+        if message.header("referred-by") is not None:
+            return True
+        if known.conversation is None:
+            return False
+        legs = known.conversation.legs
+        parties = {tail(end.user) for leg in legs.values() for end in leg.ends.values()}
+        sent = tail(legs[known.call].ends[known.receiver].user)
+        caller = tail(call.from_user)
+        return caller is not None and (caller == sent or (known.host == source.host and caller in parties))
 
     def _follow(self, call: Call, known: Referral) -> bool:
         leg = self._conversations.leg(known.call)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from recorderd.calls.joining import HEADERS, RULES, JoinSettings, Rule
+from recorderd.calls.join_settings import HEADERS, RULES, JoinSettings, Rule
 from recorderd.config.section import Section
 
 

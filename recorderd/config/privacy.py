@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from recorderd.calls.privacy import Masks
 from recorderd.config.policy import header_name
@@ -43,11 +43,25 @@ class PauseConfig(Section):
     pause_keys: Key | None = Field(
         default=None, description="keys, such as `*7`, that pause when either end presses them"
     )
-    resume_keys: Key | None = Field(default=None, description="keys, such as `*8`, that resume")
+    resume_keys: Key | None = Field(
+        default=None,
+        description="keys, such as `*8`, that resume; the same as `pause_keys`: each time the other",
+    )
     max_s: Annotated[float, Field(ge=0.0, le=86_400.0)] = Field(
         default=600.0,
         description="a pause ends by itself after so long, in seconds, with an alert; 0: never",
     )
+
+    @field_validator("resume_keys")
+    @classmethod
+    def _apart(cls, value: str | None, info: ValidationInfo) -> str | None:
+        pauses = info.data.get("pause_keys")
+        if value and pauses and value != pauses and (value.startswith(pauses) or pauses.startswith(value)):
+            raise ValueError(
+                f"{value} and the pause_keys {pauses} begin alike: whoever presses the longer one has pressed"
+                " the shorter one already; take others, or the same for both"
+            )
+        return value
 
 
 class PrivacyConfig(Section):

@@ -4,6 +4,7 @@ A relay that does not transcode sends on what it got, with other addresses and o
 What tells is the beginning of the coded frames; silence, which is the same everywhere, tells nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,6 +64,24 @@ def prints(packets: Packets) -> Prints:
     hashes ^= hashes >> np.uint64(29)
     order = np.argsort(hashes, kind="stable")
     return Prints(hashes[order], packets.time_us[telling][order], packets.stream[telling][order])
+
+
+def telling(found: Prints, party: Mapping[int, int], most: int = 2) -> Prints:
+    """The prints that at most so many parties have; a party is who the streams (rows) belong to.
+
+    What is passed on is heard of two. Music on hold, announcements and tones are heard of more: they are
+    equal without one being made of the other.
+    """
+    rows, at = np.unique(found.stream, return_inverse=True)
+    whose = np.array([party[row] for row in rows.tolist()], np.int64)[at]
+    order = np.lexsort((whose, found.hashes))
+    hashes, whose = found.hashes[order], whose[order]
+    new = np.concatenate(([True], hashes[1:] != hashes[:-1]))[: len(hashes)]
+    another = new | np.concatenate(([True], whose[1:] != whose[:-1]))[: len(hashes)]
+    of_hash = np.cumsum(new) - 1
+    few = (np.bincount(of_hash, another) <= most)[of_hash]
+    kept = order[few]
+    return Prints(found.hashes[kept], found.time_us[kept], found.stream[kept])
 
 
 def likeness(mine: Prints, others: Prints) -> dict[int, Likeness]:

@@ -82,6 +82,13 @@ class TrackFacts:
     """How much of the duration was not to be recorded."""
     delivery: Delivery | None = None
     """What the listener's end says of how it got there; None where it said nothing."""
+    undecodable: int = 0
+    """Packets that no codec here opens; they are kept as they came."""
+
+    @property
+    def unheard(self) -> bool:
+        """Whether most of it cannot be decoded, so that its figures say nothing of it."""
+        return self.undecodable * 2 > self.packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,8 @@ def _heard(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     level, noise, snr = figures.speech_level_dbov, figures.noise_dbov, figures.snr_db
     out: list[Cause] = []
     if track.duration_s - track.paused_s >= limits.min_duration_s:
-        if _none(level, figures.speech_s, limits) and track.measured < LEAST_MEASURED:
+        unknown = track.unheard or track.measured < LEAST_MEASURED
+        if _none(level, figures.speech_s, limits) and unknown:
             snr = None  # there may be speech in what nobody measured
         elif _none(level, figures.speech_s, limits):
             out.append(Cause(SILENT, label, level, f"{label}: silent"))

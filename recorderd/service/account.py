@@ -16,6 +16,8 @@ from recorderd.spool.times import rfc3339
 def judge(session: Session, over: LegOver, tracks: Sequence[Track], closed_ns: int) -> Outcome:
     """What became of one call of a recording, by what the tracks of its two ends hold."""
     call = over.call
+    speakers = [label(session, call, side) for side in SIDES]
+    mute = [each.complaint for each in tracks if each.label in speakers and each.complaint]
     facts = MediaFacts(
         # What could not be written down was not recorded, however well it was heard.
         tracks=_packets(session, call, tracks) if session.recording else {},
@@ -24,6 +26,7 @@ def judge(session: Session, over: LegOver, tracks: Sequence[Track], closed_ns: i
         excluded=call.excluded or None,
         failure=session.failure,
         paused_s=_paused_s(session, call, closed_ns),
+        undecodable=tuple(mute),
     )
     return outcome(call, facts)
 

@@ -161,21 +161,33 @@ class Binder:
                     for call, speaker in speakers.items()]  # fmt: skip
         if len(bindings) != 1 or bindings[0] is None:
             for call in speakers:
-                self.doubtful(call)
+                if self._may_be(call, origin):
+                    self.doubtful(call)
             return None
         self._counters["streams_claimed_by_host"] += 1
         return bindings[0]
 
     def unannounced(self, call: Call) -> bool:
-        """Whether streams that nobody could claim run between the hosts of a call's signalling."""
+        """Whether streams that may be of a call, and that nobody could claim, run between the hosts of its
+        signalling.
+        """
         if call.answered_at is None:
             return False
         waiting = (self._origins[row] for row in self._streams.unbound().tolist())
         return any(
             call.speaker_between(origin.source.host, origin.destination.host)
             for origin in waiting
-            if not origin.explained
+            if not origin.explained and self._may_be(call.key, origin)
         )
+
+    def _may_be(self, call: str, origin: Origin) -> bool:
+        """Whether a stream that nobody announced may be of a call: what that one announced is at other
+        hosts, and no other one announced an end of the stream.
+        """
+        source, destination = origin.source, origin.destination
+        if self.expectations.is_elsewhere(call, source, destination) is False:
+            return False
+        return self.expectations.whose(source, destination, origin.since_ns) in (None, call)
 
     def give_back(self, row: int, now_ns: int) -> None:
         """A stream's call is over. Its 5-tuple and SSRC may serve another one at once; what still comes waits

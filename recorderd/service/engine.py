@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.calls.joining import JoinSettings
+from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.media.sequence import Order, Sequencer

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from recorderd.calls.joining import JoinSettings
+from recorderd.calls.join_settings import JoinSettings
 from recorderd.service.admission import AdmissionSettings
 from recorderd.service.orphans import OrphanSettings
 from recorderd.service.pausing import PrivacySettings

@@ -14,7 +14,7 @@ from recorderd.calls.call import Call
 from recorderd.calls.events import Side
 from recorderd.calls.info_keys import info_keys
 from recorderd.calls.pauses import Key, KeySequence, Pause, Pauses
-from recorderd.calls.privacy import Wish, wish
+from recorderd.calls.privacy import NOT_UNDERSTOOD, Wish, wish
 from recorderd.calls.table import CallTable
 from recorderd.service.recordings import Recordings
 from recorderd.service.session import Session
@@ -99,10 +99,20 @@ class Pausing:
             return
         self._heeded[call.key, side] = message.cseq
         now_us = now_ns // 1000
-        if asked is not None:
+        if asked == NOT_UNDERSTOOD:
+            self._not_understood(call, side, message.header(self.settings.header or "") or "", now_us)
+        elif asked is not None:
             self._obey(call, asked, now_us, f"SIP header of {side}")
         for digit in keys.digits if keys is not None else "":
             self._told(call, side, Key(digit, now_us, None, (keys and keys.duration_ms) or 0))
+
+    def _not_understood(self, call: Call, side: Side, value: str, now_us: int) -> None:
+        """A value that nobody agreed on changes nothing, and somebody may wait for what it was to do."""
+        self._counters["pause_headers_not_understood"] += 1
+        session = self._recordings.of(call.key)
+        if session is not None:
+            by = f"SIP header of {side}"
+            session.event("not_understood", now_us, by=by, value=printable(value, MAX_REASON))
 
     def _told(self, call: Call, side: Side, key: Key) -> None:
         """A key was told by signalling."""

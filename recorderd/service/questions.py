@@ -12,8 +12,9 @@ import numpy as np
 from recorderd.calls.call import Call
 from recorderd.calls.events import Side
 from recorderd.calls.joining import Joining, Question
+from recorderd.calls.numbers import tail
 from recorderd.calls.states import State
-from recorderd.media.likeness import Prints, likeness, prints
+from recorderd.media.likeness import Prints, likeness, prints, telling
 from recorderd.media.streams import StreamTable
 from recorderd.media.table import PacketTable
 from recorderd.service.binder import Binder, Origin
@@ -31,9 +32,11 @@ ENOUGH: Final = 5
 NEAR_US: Final = 100_000
 """What a relay takes at most; jitter buffers included."""
 
-DISTINCT: Final = 3
-CLEAR_US: Final = 5000
-"""Where several calls carry the same sound, the next best must be further off by this factor and so much."""
+SKEW_US: Final = 1000
+"""Times are measured so well."""
+
+MAX_BESIDES: Final = 512
+"""So many streams of calls that nothing is asked about are looked at: what they have, too, tells nothing."""
 
 
 class Questions:
@@ -60,10 +63,10 @@ class Questions:
             return
         questions = list(self._joining.questions.values())
         self._asked = {call.key: call for one in questions for call in (one.call, *one.candidates)}
-        rows = self._rows(end_ns)
-        heard = self._prints([row for of_call in rows.values() for row, _ in of_call])
+        rows = self._rows()
+        heard = self._prints(rows)
         for question in questions:
-            best = self._best(question, rows, heard) if heard is not None else None
+            best = self._best(question, rows, heard, end_ns) if heard is not None else None
             if best is not None:
                 self._joining.settled(question, best)
                 joined()
@@ -89,13 +92,19 @@ class Questions:
             return end_ns - self._since.setdefault(call.key, end_ns) > GIVEN_UP_NS
         return call.answered_at is not None and end_ns - call.answered_at > 3 * GIVEN_UP_NS
 
-    def _rows(self, end_ns: int) -> dict[str, list[tuple[int, Side]]]:
-        """The streams of the calls in question: waiting ones, and those that are recorded."""
+    def _rows(self) -> dict[str, list[tuple[int, Side]]]:
+        """The streams of the calls in question, waiting ones and those that are recorded, and those of others
+        that wait.
+        """
         found: dict[str, list[tuple[int, Side]]] = {}
+        besides = 0
         for row in self._streams.unbound().tolist():
             origin = self._binder.origin(row)
             who = self._binder.expectations.speaker(origin.source, origin.destination, origin.since_ns)
-            if who is not None and who[0] in self._asked:
+            if who is None:
+                continue
+            besides += who[0] not in self._asked
+            if who[0] in self._asked or besides <= MAX_BESIDES:
                 found.setdefault(who[0], []).append((row, who[1]))
         for call in self._asked:
             session = self._recordings.of(call)
@@ -104,24 +113,77 @@ class Questions:
                     found.setdefault(call, []).append((stream.row, stream.speaker))
         return found
 
-    def _prints(self, rows: list[int]) -> Prints | None:
-        packets = self._table.of(np.array(sorted(rows), np.int32)) if rows else None
-        return prints(packets) if packets is not None else None
+    def _prints(self, rows: dict[str, list[tuple[int, Side]]]) -> Prints | None:
+        """What tells; what is heard of three conversations does not."""
+        numbers: dict[str, int] = {}
+        party = {
+            row: numbers.setdefault(self._joining.conversations.key(call), len(numbers))
+            for call, of_call in rows.items()
+            for row, _ in of_call
+        }
+        packets = self._table.of(np.array(sorted(party), np.int32)) if party else None
+        return telling(prints(packets), party) if packets is not None else None
 
     def _best(
-        self, question: Question, rows: dict[str, list[tuple[int, Side]]], heard: Prints
+        self, question: Question, rows: dict[str, list[tuple[int, Side]]], heard: Prints, end_ns: int
     ) -> Call | None:
-        """The call whose very payloads the one in question has, if it is certain which that is."""
-        of_row = {row: (call, side) for call in question.candidates for row, side in rows.get(call.key, ())}
-        nearest: dict[str, float] = {}
-        for mine, side in rows.get(question.call.key, ()):
-            for row, like in likeness(heard.of(mine), heard).items():
-                call, spoken = of_row.get(row, (None, side))
+        """The call whose very payloads the one in question has, if it is certain which that is.
+
+        Both directions must say so. Music that a host plays to many comes from the callee's side, so that the
+        caller's voice alone is enough if by the end of the wait the callee has said nothing, and the numbers
+        do not contradict.
+        """
+        mine = rows.get(question.call.key, [])
+        told: dict[Side, list[Prints]] = {}
+        for row, side in mine:
+            told.setdefault(side, []).append(heard.of(row))
+        said = [side for side, of in told.items() if any(len(np.unique(one.hashes)) >= ENOUGH for one in of)]
+        meant = {side: self._meant(question, side, told[side], rows, heard) for side in said}
+        found, lag_us = meant.get("caller") or (None, 0.0)
+        if found is None:
+            return None
+        if "callee" in said:
+            # A mirror may show one call's media a little later than the other's: in the sum this is nothing.
+            also, back_us = meant["callee"] or (None, 0.0)
+            return found if self._same(found, also) and lag_us + back_us > -SKEW_US else None
+        numbers = tail(question.call.from_user), tail(found.from_user)
+        if lag_us <= 0 or (None not in numbers and numbers[0] != numbers[1]):
+            return None
+        since_ns = min(self._binder.origin(row).since_ns for row, _ in mine)
+        waited = question.call.state is State.ENDED or since_ns + HOLD_NS <= end_ns
+        return found if waited else None
+
+    def _same(self, one: Call, other: Call | None) -> bool:
+        key = self._joining.conversations.key
+        return other is not None and key(one.key) == key(other.key)
+
+    def _meant(
+        self,
+        question: Question,
+        side: Side,
+        told: list[Prints],
+        rows: dict[str, list[tuple[int, Side]]],
+        heard: Prints,
+    ) -> tuple[Call, float] | None:
+        """The only conversation whose stream of one side has the same payloads: of its calls the nearest, and
+        how much further from the speaker the call in question is, in us.
+        """
+        of_row = {
+            row: call
+            for call in question.candidates
+            for row, spoken in rows.get(call.key, ())
+            if spoken == side
+        }
+        nearest: dict[str, tuple[float, Call]] = {}
+        for mine in told:
+            for row, like in likeness(mine, heard).items():
+                call = of_row.get(row)
+                if call is None or like.count < ENOUGH or abs(like.lag_us) >= NEAR_US:
+                    continue
                 # The caller is heard on the caller's own call first, the callee on what was made of it.
                 lag_us = like.lag_us if side == "caller" else -like.lag_us
-                if call is not None and spoken == side and like.count >= ENOUGH and lag_us > 0:
-                    nearest[call.key] = min(lag_us, nearest.get(call.key, NEAR_US))
-        found = sorted((lag, key) for key, lag in nearest.items() if lag < NEAR_US)
-        if not found or (len(found) > 1 and found[1][0] < DISTINCT * found[0][0] + CLEAR_US):
-            return None
-        return next(call for call in question.candidates if call.key == found[0][1])
+                key = self._joining.conversations.key(call.key)
+                if key not in nearest or abs(lag_us) < abs(nearest[key][0]):
+                    nearest[key] = lag_us, call
+        (only,) = nearest.values() if len(nearest) == 1 else (None,)
+        return (only[1], only[0]) if only is not None else None

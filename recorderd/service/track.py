@@ -28,13 +28,11 @@ class Track:
     """By how much its sender's clock is fast; None where it is not seen to be."""
     jitter_ms: float | None = None
     """Interarrival jitter (RFC 3550 section 6.4.1), mean over its packets."""
-    undecodable: int = 0
-    """Packets that no codec here opens; they are kept as they came."""
 
     @property
     def complaint(self) -> str | None:
         """What a listener must know of a track that cannot be heard."""
-        if self.undecodable * 2 <= self.facts.packets:
+        if not self.facts.unheard:
             return None
         return (
             f"{self.label}: {self.format.name if self.format else 'an unknown codec'} cannot be decoded here"

@@ -71,6 +71,7 @@ def _track(
         withheld=sum(session.withheld.get(row, 0) for row in rows),
         paused_s=session.pauses.total_s(begin, end),
         delivery=together(s.reception.delivery for s in mine if s.reception is not None),
+        undecodable=sum(map(hearing.undecodable, rows)),
     )
     return Track(
         label,
@@ -79,7 +80,6 @@ def _track(
         round((begin - start_us) / 1e6, 6),
         _clock_ppm(mine, table),
         _jitter_ms(rows, table),
-        sum(map(hearing.undecodable, rows)),
     )
 
 

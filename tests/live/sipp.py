@@ -60,6 +60,7 @@ def sipp_call(
     call_id = f"{name}-{own}@sipp"
     common = ["-i", HOST, "-mi", HOST, "-m", "1", "-nostdin", "-timeout", "120s", "-timeout_error"]
     common += ["-t", transport, "-reconnect_close", "false"]
+    common += ["-max_socket", "100"]  # with "tn" it will not start where it might open more than it may
     answering = ["sipp", "-sf", _scenario(folder, f"{name}-uas", "uas", callee_plays), "-p", str(sip_port)]
     calling = ["sipp", f"{HOST}:{sip_port}", "-sf", _scenario(folder, f"{name}-uac", "uac", caller_plays)]
     calling += ["-p", str(own), "-s", callee, "-key", "caller", caller, "-cid_str", call_id]

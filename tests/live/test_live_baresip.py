@@ -14,7 +14,7 @@ from tests.live.daemon import Daemon, Installation
 from tests.live.process import until
 from tests.live.sipp import free_ports
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 SECONDS = 5.0
 

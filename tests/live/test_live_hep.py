@@ -15,7 +15,7 @@ from tests.simulators.encapsulation import Address
 from tests.simulators.hep import hep3
 from tests.simulators.sip_text import DialogText, Party, session
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 PACKETS = 100
 KEY = "a secret"

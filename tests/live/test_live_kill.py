@@ -13,7 +13,7 @@ from tests.live.daemon import Daemon, Installation
 from tests.live.process import until
 from tests.live.sipp import sipp_call
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 AT_RISK_S = 2.0
 

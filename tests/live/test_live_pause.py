@@ -8,7 +8,7 @@ from tests.live.daemon import Daemon, Installation
 from tests.live.process import until
 from tests.live.sipp import free_ports, sipp_call
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("workers", [1, 2])

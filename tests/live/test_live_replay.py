@@ -11,7 +11,7 @@ from tests.live.sipp import SPOKEN, sipp_call, with_holes
 from tests.live.tcpdump import Tcpdump
 from tests.simulators.compare import first_difference
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 #: Differ between any two recordings of one call: names, and what depends on fresh keys.
 _OWN = ("id", "sha256", "bytes", "sync")

@@ -32,7 +32,6 @@ from tests.recorder import Recorded, samples
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.xdist_group("live"),
     pytest.mark.skipif(not privileged(), reason="needs root: network namespaces"),
     pytest.mark.skipif(bool(missing()), reason=f"needs {', '.join(missing())}: tools/bootstrap.sh sbc venv"),
 ]

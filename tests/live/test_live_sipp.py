@@ -14,7 +14,7 @@ from tests.live.tcpdump import Tcpdump
 from tests.live.tshark import tshark_fields, tshark_rtp_streams
 from tests.simulators import g711
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 HOLES = [20, 21, 22, 100, 180]
 

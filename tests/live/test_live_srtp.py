@@ -11,7 +11,7 @@ from tests.live.audio import likeness, read_wav
 from tests.live.daemon import Daemon, Installation
 from tests.live.process import until
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 SECONDS = 5.0
 

@@ -13,7 +13,7 @@ from tests.simulators.encapsulation import ETHERNET, Encapsulation
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
 
-pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.live
 
 Message = tuple[str, int, int]
 """Call-ID, number and status (0 of a request)."""

@@ -22,7 +22,6 @@ from tests.tunnel_builder import IP_TUNNELS, LINK_TUNNELS, ethernet
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.xdist_group("live"),
     pytest.mark.skipif(not privileged(), reason="needs root: network namespaces"),
 ]
 

@@ -32,7 +32,6 @@ from tests.simulators.truth import CallTruth
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.xdist_group("live"),
     pytest.mark.skipif(not privileged(), reason="needs root: network namespaces"),
 ]
 

@@ -1,9 +1,10 @@
 """Finds sent audio in recorded audio, to the sample."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-_PROBE = 4000
+_PROBE = 160
 
 
 def place_of(said: NDArray[np.int16], heard: NDArray[np.int16], *, near: int, within: int) -> int | None:
@@ -12,15 +13,15 @@ def place_of(said: NDArray[np.int16], heard: NDArray[np.int16], *, near: int, wi
     Mono, the same rate. Only offsets from ``near - within`` to ``near + within`` are looked at, the nearest
     first; a negative offset means that the beginning of ``said`` is missing, and is not found.
     """
+    lowest, highest = max(near - within, 0), min(near + within, len(heard) - len(said))
+    if highest < lowest:
+        return None
     probe = said[:_PROBE]
-    for distance in range(within + 1):
-        for offset in dict.fromkeys((near + distance, near - distance)):
-            if offset < 0 or offset + len(said) > len(heard):
-                continue
-            if np.array_equal(heard[offset : offset + len(probe)], probe) and np.array_equal(
-                heard[offset : offset + len(said)], said
-            ):
-                return offset
+    begins = sliding_window_view(heard[lowest : highest + len(probe)], len(probe))
+    found: list[int] = (lowest + np.flatnonzero((begins == probe).all(axis=1))).tolist()
+    for offset in sorted(found, key=lambda offset: abs(offset - near)):
+        if np.array_equal(heard[offset : offset + len(said)], said):
+            return offset
     return None
 
 

@@ -17,6 +17,7 @@ _LAW_OF = {PAYLOAD_TYPES["pcmu"]: "pcmu", PAYLOAD_TYPES["pcma"]: "pcma"}
 _BANDWIDTHS = {"nb": 1101, "wb": 1103, "swb": 1104, "fb": 1105}  # OPUS_BANDWIDTH_* of opus_defines.h
 _ENCODED_TOGETHER = 250  # frames: streams of nearly one length share one encoding
 _SECOND_CHANNEL = 48_000  # a stereo signal's right side is its left a second later
+_READ_TOGETHER = 50  # frames: what is read of a signal at a time
 
 
 class Payloads(Protocol):

@@ -66,9 +66,8 @@ class Noise:
     level_dbov: float = -30.0
 
     def window(self, starts: Places, count: int, rate: int) -> Pcm:
-        pool = _noise_pool(rate) * np.float32(32768 * 10 ** (self.level_dbov / 20) / _NOISE_RMS)
-        noise = _read(pool, starts + self.seed * 104_729, count)
-        return _pcm(noise)
+        noise = _read(_noise_pool(rate), starts + self.seed * 104_729, count)
+        return _pcm(noise * np.float32(32768 * 10 ** (self.level_dbov / 20) / _NOISE_RMS))
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,9 @@ class BackToBack(Border):
             f"--rtp_proxy_clients=rtp.io:-F;-l;{Between.LEFT_HOST}/{Between.RIGHT_HOST};-m;30000;-M;34000",
             f"--b2bua_socket={self.folder / 'b2bua.sock'}",
         ]  # fmt: skip
-        return ["env", "SIPLOG_BEND=stderr", str(program), *options, *(["-H"] if self.hide else [])]
+        # rtpproxy writes its accounts where it was started.
+        where = f"--chdir={self.folder}"
+        return ["env", where, "SIPLOG_BEND=stderr", str(program), *options, *(["-H"] if self.hide else [])]
 
 
 class AppendingBackToBack(BackToBack):
