@@ -1,4 +1,4 @@
-"""By which rules dialogs are joined into conversations, the surest first."""
+"""By which rules dialogs are joined into conversations, the surest first, and what bounds them."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,6 +12,19 @@ HEADERS: Final = (
     "x-cid", "x-call-id", "x-original-call-id", "x-orig-callid", "x-inbound-call-id", "x-correlation-id",
     "p-charging-vector", "cisco-guid", "x-cisco-guid"
 )  # fmt: skip
+
+MAX_SHARED: Final = 4096
+"""Marks remembered that several calls have which are not one."""
+
+MAX_QUESTIONS: Final = 256
+MAX_CANDIDATES: Final = 256
+
+HERE: Final = 512
+ELSEWHERE: Final = 128
+"""Calls with the same number, at one host and anywhere: of more than so many none is told from the others."""
+
+MISORDER_NS: Final = 50_000_000
+"""A mirror may show what is passed on before what it was made from, by at most this much."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,26 @@ host. Where several calls could be meant, none is taken: an open `Question` may 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from recorderd.calls.call import Call
 from recorderd.calls.conversations import Conversation, Conversations, Leg
 from recorderd.calls.events import Side
 from recorderd.calls.identity import bounded_id
-from recorderd.calls.join_settings import JoinSettings
+from recorderd.calls.join_settings import (
+    ELSEWHERE,
+    HERE,
+    MAX_CANDIDATES,
+    MAX_QUESTIONS,
+    MAX_SHARED,
+    MISORDER_NS,
+    JoinSettings,
+)
 from recorderd.calls.numbers import Numbers, tail
 from recorderd.calls.states import State
 from recorderd.calls.transfers import NAMING, Transfers
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sip import SipMessage
 from recorderd.wire.sip_references import header_marks, is_focus, session_ids
-
-MAX_SHARED: Final = 4096
-"""Marks remembered that several calls have which are not one."""
-
-MAX_QUESTIONS: Final = 256
-MAX_CANDIDATES: Final = 256
-
-HERE: Final = 512
-ELSEWHERE: Final = 128
-"""Calls with the same number, at one host and anywhere: of more than so many none is told from the others."""
-
-MISORDER_NS: Final = 50_000_000
-"""A mirror may show what is passed on before what it was made from, by at most this much."""
 
 #: Sippy's B2BUA makes the Call-ID of the second call so.
 _SUFFIX = re.compile(r"[-_.]b2b(?:ua)?_?[0-9]*$")
