@@ -270,7 +270,8 @@ class Joining:
         fresh = [one for one in from_caller if self._fresh(one, now) or self._unanswered_for(one)]
         to_callee = [one for one in callees if self._continues(one, source, destination)]
         # Whoever calls with another number is somebody else, unless what is heard tells otherwise.
-        doubtful = [one for one in to_callee if one not in from_caller and self._fresh(one, now)]
+        known_by = {one.key for one in from_caller}
+        doubtful = [one for one in to_callee if one.key not in known_by and self._fresh(one, now)]
         exact = [one for one in from_caller if tail(one.to_user) == callee]
         for tier in (exact, fresh) if "numbers" in self.settings.rules else ():
             alike = [
@@ -289,6 +290,14 @@ class Joining:
                 return self._ask(call, list(tier))
         if doubtful:
             return self._ask(call, doubtful)
+        return self._by_time(call, both, source, destination, now)
+
+    def _by_time(
+        self, call: Call, both: list[Call], source: Endpoint, destination: Endpoint, now: int
+    ) -> str:
+        """What was passed on may be shown first; else only what is heard can tell. ``both`` are the calls
+        with both numbers.
+        """
         misordered = [
             leg
             for known in both
@@ -312,7 +321,7 @@ class Joining:
             ]
             here_now = [
                 known
-                for known in self._numbers.newest(MAX_CANDIDATES, "at", here)
+                for known in self._numbers.newest(MAX_CANDIDATES, "at", self._one(source.host))
                 if self._goes_on(known, source, destination) and self._fresh(known, now)
                 and self._unanswered_for(known)
             ]  # fmt: skip
@@ -323,7 +332,9 @@ class Joining:
 
     def _asked_for(self, known: Call) -> bool:
         """Whether another call may be what became of a known one: then numbers do not tell."""
-        return any(known in question.candidates for question in self.questions.values())
+        return any(
+            one.key == known.key for question in self.questions.values() for one in question.candidates
+        )
 
     def _exactly(self, call: Call, source: Endpoint, destination: Endpoint) -> list[Call]:
         """The calls with both numbers of a call that it may continue."""

@@ -5,7 +5,6 @@ is lost booked.
 """
 
 from collections import Counter
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,8 @@ from recorderd.service.handover import Handed
 from recorderd.service.losses import Losses
 from recorderd.service.recordings import Recordings
 from recorderd.service.secured import Secured
+from recorderd.service.window import WINDOW_NS
 from recorderd.wire.media_packets import MediaPackets
-
-WINDOW_NS: Final = 1_000_000_000
 
 
 class Arrivals:

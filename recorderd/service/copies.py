@@ -20,6 +20,7 @@ from recorderd.media.streams import ASIDE, IGNORED, UNBOUND, StreamTable
 from recorderd.media.table import PacketTable
 from recorderd.service.binder import Binder, Origin
 from recorderd.service.session import Session, Stream
+from recorderd.service.window import WINDOW_NS
 from recorderd.wire.endpoint import Endpoint
 
 SILENT_NS: Final = 2_000_000_000
@@ -33,8 +34,6 @@ MAX_ASIDE: Final = 64
 
 MAX_RETURNS: Final = 32
 """How often copies of one recording are taken back: silence suppression may do it at every pause."""
-
-WINDOW_NS: Final = 1_000_000_000
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
 from recorderd.service.admission import Admission
 from recorderd.service.archiving import Archive
-from recorderd.service.arrivals import WINDOW_NS, Arrivals
+from recorderd.service.arrivals import Arrivals
 from recorderd.service.binder import Binder
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.copies import Copies
@@ -43,6 +43,7 @@ from recorderd.service.secured import Secured
 from recorderd.service.session import LegOver, Session
 from recorderd.service.stages import Stages
 from recorderd.service.stillness import Stillness
+from recorderd.service.window import WINDOW_NS
 from recorderd.service.withholding import Withholding
 from recorderd.wire.dissect import Dissector
 from recorderd.wire.frames import Frames

@@ -17,6 +17,8 @@ from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
 from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 
+WINDOW_NS: Final = 1_000_000_000
+
 MAX_TIME: Final = 0xFFFF_FFFF
 """A clock that leaps within a window must not wrap what has 32 bits."""
 
