@@ -7,7 +7,6 @@ host. Where several calls could be meant, none is taken: an open `Question` may 
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from recorderd.calls.call import Call
 from recorderd.calls.conversations import Conversation, Conversations, Leg
@@ -23,6 +22,7 @@ from recorderd.calls.join_settings import (
     JoinSettings,
 )
 from recorderd.calls.numbers import Numbers, tail
+from recorderd.calls.questions import Question
 from recorderd.calls.states import State
 from recorderd.calls.transfers import NAMING, Transfers
 from recorderd.wire.endpoint import Endpoint
@@ -34,14 +34,6 @@ _SUFFIX = re.compile(r"[-_.]b2b(?:ua)?_?[0-9]*$")
 
 #: Parameters of a conference's URI that say how to get there; others may say which it is.
 _WAY = re.compile(r";(?:transport|lr|ob|isfocus)\b[^;]*", re.IGNORECASE)
-
-
-@dataclass(slots=True, eq=False)
-class Question:
-    """A call that may be what a B2BUA made of one of several others."""
-
-    call: Call
-    candidates: list[Call]
 
 
 class Joining:

@@ -11,8 +11,9 @@ import numpy as np
 
 from recorderd.calls.call import Call
 from recorderd.calls.events import Side
-from recorderd.calls.joining import Joining, Question
+from recorderd.calls.joining import Joining
 from recorderd.calls.numbers import tail
+from recorderd.calls.questions import Question
 from recorderd.calls.states import State
 from recorderd.media.likeness import Prints, likeness, prints, telling
 from recorderd.media.streams import StreamTable
