@@ -7,17 +7,25 @@ calls are kept in the order of time. What a peer chose (a Call-ID) would land an
 
 import sqlite3
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def create_schema(connection: sqlite3.Connection, version: int) -> None:
     """Make the tables where there are none (``version`` 0), or of those of an earlier version the present
     ones; called inside a transaction. Raises sqlite3.Error."""
-    if version == 1:
-        _carry_over_1(connection)
-    else:
+    if version == 0:
         for statement in (*_RECORDINGS, *_CALLS, *_REST):
             connection.execute(statement)
+    if version == 1:
+        _carry_over_1(connection)
+    if version == 2:
+        for column in _RECORDINGS_SINCE_3:
+            connection.execute(f"ALTER TABLE recordings ADD COLUMN {column}")
+    if version in (1, 2):
+        for column in _SYNC_SINCE_3:
+            connection.execute(f"ALTER TABLE sync ADD COLUMN {column}")
+    for statement in _SINCE_3:
+        connection.execute(statement)
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
@@ -28,7 +36,9 @@ _RECORDINGS = (
     """CREATE TABLE recordings (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, started_at TEXT,
         caller TEXT, callee TEXT, call_ids TEXT NOT NULL, review INTEGER NOT NULL, path TEXT, sha256 TEXT,
-        bytes INTEGER, carried INTEGER NOT NULL DEFAULT 0, summary TEXT NOT NULL)""",
+        bytes INTEGER, carried INTEGER NOT NULL DEFAULT 0, summary TEXT NOT NULL,
+        present INTEGER NOT NULL DEFAULT 1, held INTEGER NOT NULL DEFAULT 0, retention TEXT,
+        expires_at TEXT)""",
     "CREATE INDEX recordings_by_start ON recordings (started_at, caller, callee)",
     "CREATE INDEX recordings_not_sealed ON recordings (state, id) WHERE state != 'sealed'",
     "CREATE INDEX recordings_to_review ON recordings (started_at, caller, callee) WHERE review = 1",
@@ -51,8 +61,33 @@ _REST = (
     """CREATE TABLE sync (
         recording TEXT NOT NULL, remote TEXT NOT NULL, state TEXT NOT NULL, sha256 TEXT, verified_at TEXT,
         error TEXT, attempts INTEGER NOT NULL, next_ns INTEGER NOT NULL,
+        versions TEXT, slots_sha256 TEXT, checked_at TEXT,
         PRIMARY KEY (recording, remote)) WITHOUT ROWID""",
     _SYNC_FAILED,
+)
+
+# `present` is 0 where the local file was evicted, `held` where a hold keeps the recording; `retention` is its
+# class, `expires_at` when it may be destroyed (null: not by time).
+_RECORDINGS_SINCE_3 = (
+    "present INTEGER NOT NULL DEFAULT 1",
+    "held INTEGER NOT NULL DEFAULT 0",
+    "retention TEXT",
+    "expires_at TEXT",
+)
+# `versions` are the remote's (JSON), `slots_sha256` is of the key slots that it has, `checked_at` when the
+# copy was last read back.
+_SYNC_SINCE_3 = ("versions TEXT", "slots_sha256 TEXT", "checked_at TEXT")
+_SINCE_3 = (
+    "CREATE INDEX recordings_to_expire ON recordings (expires_at) WHERE expires_at IS NOT NULL",
+    "CREATE INDEX sync_checked ON sync (remote, checked_at) WHERE state = 'verified'",
+    """CREATE TABLE ledger_entries (
+        leaf INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, time_us INTEGER NOT NULL)""",
+    "CREATE INDEX ledger_by_subject ON ledger_entries (subject, kind)",
+    "CREATE TABLE ledger_sync (remote TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE holds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, recording TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL,
+        placed_at TEXT NOT NULL, released_at TEXT, released_by TEXT, release_reason TEXT)""",
+    "CREATE INDEX holds_by_recording ON holds (recording)",
 )
 
 # Of all recordings anew; ` AND id = ?` may follow.

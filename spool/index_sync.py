@@ -81,7 +81,8 @@ class SyncRows(SpoolDatabase):
         """
         with self.batch():
             self.execute(
-                "INSERT INTO sync VALUES (?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (recording, remote) DO UPDATE"
+                "INSERT INTO sync (recording, remote, state, sha256, verified_at, error, attempts, next_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (recording, remote) DO UPDATE"
                 " SET state = excluded.state, sha256 = excluded.sha256, verified_at = excluded.verified_at,"
                 " error = excluded.error, attempts = attempts + 1, next_ns = excluded.next_ns",
                 [recording_id, remote, state, sha256, verified_at, database_text(error), next_ns],

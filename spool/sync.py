@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from recorderd.errors import RemoteError, SpoolCorrupt
 from recorderd.spool.index import Index
@@ -21,34 +21,19 @@ from recorderd.spool.manifest import load_manifest
 from recorderd.spool.readback import copy_damage
 from recorderd.spool.signing import HOST_PUBLIC_NAME, HostPublic
 from recorderd.spool.stores import (
-    LocalStore,
+    RemoteConfig,
     RemoteOutage,
     Retrying,
     Store,
     Verifying,
     file_hash,
+    open_store,
 )
 from recorderd.spool.times import rfc3339
 
 _S = 1_000_000_000
 FIRST_PAUSE_S = 2
 _BATCH = 200
-
-
-class RemoteConfig(Protocol):
-    """A remote of the configuration."""
-
-    @property
-    def name(self) -> str:
-        """Unique."""
-
-    @property
-    def type(self) -> str:
-        """``file``."""
-
-    @property
-    def path(self) -> Path:
-        """The folder of a ``file`` remote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +95,7 @@ class _Pause:
 
 def open_remotes(remotes: Iterable[RemoteConfig]) -> dict[str, Store]:
     """The stores of the configured remotes, by name; nothing is touched yet."""
-    return {remote.name: Retrying(LocalStore(remote.path)) for remote in remotes}
+    return {remote.name: Retrying(open_store(remote)) for remote in remotes}
 
 
 def pause_s(failures: int) -> float:

@@ -630,3 +630,42 @@ def test_an_index_of_version_1_is_read_as_it_is(spool):
         with pytest.raises(SpoolError, match="readonly"):
             finish(index, 2)
     assert spool.index_path.read_bytes() == before
+
+
+VERSION_2 = """
+ALTER TABLE recordings DROP COLUMN present;
+ALTER TABLE recordings DROP COLUMN held;
+ALTER TABLE recordings DROP COLUMN retention;
+ALTER TABLE recordings DROP COLUMN expires_at;
+ALTER TABLE sync DROP COLUMN versions;
+ALTER TABLE sync DROP COLUMN slots_sha256;
+ALTER TABLE sync DROP COLUMN checked_at;
+DROP TABLE ledger_entries;
+DROP TABLE ledger_sync;
+DROP TABLE holds;
+PRAGMA user_version=2;
+"""
+
+
+def schema(spool):
+    with sqlite3.connect(spool.index_path) as connection:
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        return {
+            table: [(row[1:4], row[5]) for row in connection.execute(f"PRAGMA table_info({table})")]
+            for table in tables
+        }
+
+
+def test_an_index_of_version_2_is_carried_over(spool):
+    make_version_1(spool)
+    with Index.open(spool) as index:
+        look_at_what_version_1_had(index)
+    new = schema(spool)
+    with sqlite3.connect(spool.index_path) as connection:
+        connection.executescript("DROP INDEX recordings_to_expire; DROP INDEX sync_checked;" + VERSION_2)
+    connection.close()
+    with Index.open(spool) as index:
+        look_at_what_version_1_had(index)
+    assert schema(spool) == new

@@ -8,13 +8,12 @@ from recorderd.config.models import (
     Config,
     ControlConfig,
     EncryptionConfig,
-    FileRemote,
     QualityConfig,
     SiteConfig,
     SpoolConfig,
-    SyncConfig,
     SyslogConfig,
 )
+from recorderd.config.sync import FileRemote, SyncConfig
 
 __all__ = [
     "AUTO",

@@ -6,11 +6,10 @@ relative one is taken from the folder of the configuration file.
 """
 
 import ipaddress
-import os
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,14 +18,15 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
-    ValidationInfo,
 )
 
 from recorderd.alerts.syslog import FACILITIES
 from recorderd.config.conversations import ConversationsConfig
+from recorderd.config.fields import AbsolutePath, some, unique
 from recorderd.config.policy import PolicyConfig
 from recorderd.config.privacy import PrivacyConfig
 from recorderd.config.section import Section
+from recorderd.config.sync import SyncConfig
 from recorderd.config.yaml_lines import Document, key_text
 from recorderd.wire.tunnel_settings import PORTS, TUNNELS, Tunnel, TunnelSettings
 
@@ -39,38 +39,11 @@ TAGS = ("<auto>", "<list>", "<number>")
 """What pydantic puts into an error's location for a union; never part of a key."""
 
 
-def _absolute(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"must be a path, not {value!r}")
-    if not value.strip():
-        raise ValueError("must be a path, not empty")
-    if "\0" in value:
-        raise ValueError("a path cannot hold a NUL byte")
-    base = info.context["base"] if info.context else Path()
-    return Path(os.path.abspath(base / Path(value).expanduser()))  # noqa: PTH100 - resolve() would follow links
-
-
 def _interface(value: str) -> str:
     # Linux: IFNAMSIZ is 16 with the closing zero; no slash, colon or white space.
     if not re.fullmatch(r"[^\s/:]{1,15}", value) or value in (".", ".."):
         raise ValueError(f"{value!r} cannot be the name of an interface")
     return value
-
-
-def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    doubles = sorted({str(value) for value in values if values.count(value) > 1})
-    if doubles:
-        raise ValueError(f"given twice: {', '.join(doubles)}")
-    return values
-
-
-def _some(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Not Field(min_length=1), which also complains when every element is wrong.
-    if not values:
-        raise ValueError("must not be empty")
-    return _unique(values)
 
 
 def _frame_bytes(value: int) -> int:
@@ -112,7 +85,6 @@ def _network(value: str) -> str:
         raise ValueError(f"must be a network such as 10.0.0.0/8: {error}") from None
 
 
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Interface = Annotated[str, AfterValidator(_interface)]
 FrameBytes = Annotated[int, Field(ge=256, le=65536), AfterValidator(_frame_bytes)]
@@ -120,8 +92,8 @@ Workers = Annotated[int, Field(ge=1, le=64)]
 RingMegabytes = Annotated[int, Field(ge=1, le=4096)]
 Dbov = Annotated[float, Field(ge=-127.0, le=0.0)]
 # Strict mode takes no list for a tuple; the elements stay strict.
-Tunnels = Annotated[tuple[Tunnel, ...], Field(strict=False), AfterValidator(_unique)]
-Interfaces = Annotated[tuple[Interface, ...], Field(strict=False), AfterValidator(_some)]
+Tunnels = Annotated[tuple[Tunnel, ...], Field(strict=False), AfterValidator(unique)]
+Interfaces = Annotated[tuple[Interface, ...], Field(strict=False), AfterValidator(some)]
 
 
 class SiteConfig(Section):
@@ -141,7 +113,7 @@ class HepConfig(Section):
     listen: Annotated[
         tuple[Annotated[str, AfterValidator(_hep_address)], ...],
         Field(strict=False),
-        AfterValidator(_unique),
+        AfterValidator(unique),
     ] = Field(
         default=(),
         description="where HEP is taken in, each `udp:ADDRESS:PORT` or `tcp:ADDRESS:PORT`; live only",
@@ -150,11 +122,11 @@ class HepConfig(Section):
         default=None, description="packets with another authentication key (HEP3), or none, are refused"
     )
     allow: Annotated[
-        tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(_unique)
+        tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False), AfterValidator(unique)
     ] = Field(default=("127.0.0.0/8", "::1/128"), description="networks whose packets are taken in")
 
 
-Ports = Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)]
+Ports = Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(some)]
 
 
 class TunnelPortsConfig(Section):
@@ -187,13 +159,13 @@ class CaptureConfig(Section):
         description="processes that share the media of all calls, a processor core each; `auto`: one fewer"
         " than the host has cores; each has rings of its own",
     )
-    sip_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_some)] = Field(
+    sip_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(some)] = Field(
         default=(5060,), description="ports of UDP and TCP on which SIP is spoken, over WebSocket too"
     )
-    ws_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+    ws_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(unique)] = Field(
         default=(), description="further ports of TCP on which SIP is spoken over WebSocket alone"
     )
-    hep_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(_unique)] = Field(
+    hep_ports: Annotated[tuple[Port, ...], Field(strict=False), AfterValidator(unique)] = Field(
         default=(), description="ports of UDP and TCP to which others send HEP: it is read as it passes by"
     )
     media_ring_mb: RingMegabytes = Field(default=64, description="MiB of kernel ring for media, an interface")
@@ -302,37 +274,11 @@ class SpoolConfig(Section):
 class EncryptionConfig(Section):
     """Who can open the recordings."""
 
-    recipients: Annotated[tuple[AbsolutePath, ...], Field(strict=False), AfterValidator(_some)] = Field(
+    recipients: Annotated[tuple[AbsolutePath, ...], Field(strict=False), AfterValidator(some)] = Field(
         description="public keys (`FILE.pub` of `recorderctl keygen`); each opens every recording"
     )
     suite: Annotated[Literal["mlkem768-x25519", "x25519"], BeforeValidator(_suite_name)] = Field(
         default="mlkem768-x25519", description="the kind of key that every recipient must be of"
-    )
-
-
-class FileRemote(Section):
-    """A folder: another disk, or a mounted share."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = Field(
-        description="the remote's name in lists and lines: letters, digits, `-` and `_`"
-    )
-    type: Literal["file"] = Field(description="the kind of remote: `file`, a folder")
-    path: AbsolutePath = Field(description="the folder")
-
-
-def _names_differ(remotes: tuple[FileRemote, ...]) -> tuple[FileRemote, ...]:
-    _unique(tuple(remote.name for remote in remotes))
-    return remotes
-
-
-class SyncConfig(Section):
-    """Where recordings are carried to."""
-
-    remotes: Annotated[tuple[FileRemote, ...], Field(strict=False), AfterValidator(_names_differ)] = Field(
-        default=(), description="every recording goes to each of these"
-    )
-    interval_s: Annotated[float, Field(ge=0.1, le=86_400.0)] = Field(
-        default=5.0, description="how often the outbox looks for something to carry, in seconds"
     )
 
 
