@@ -19,6 +19,12 @@ from recorderd.spool.stores import (
     Verifying,
     stored_hash,
 )
+from recorderd.spool.stores.sftp import SftpStore
+from recorderd.spool.stores.webdav import WebdavStore
+from tests.live.ssh_server import SshServer, needs_sshd
+from tests.live.web_server import WebServer, needs_nginx
+from tests.s3_builder import s3_store
+from tests.simulators.s3_server import S3Server
 
 NAME = "2026-11-21/20261121T200501Z-0123456789.rec"
 SIZES = [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1]
@@ -28,10 +34,34 @@ def no_sleep(_seconds):
     pass
 
 
-def make(kind, folder):
-    if kind == "memory":
-        return MemoryStore()
-    return LocalStore.create(folder / "remote")
+def make_s3(folder, request):
+    return s3_store(request.getfixturevalue("s3_server"), folder)
+
+
+def make_sftp(folder, request):
+    server = request.getfixturevalue("ssh_server")
+    root = server.recordings / folder.name
+    root.mkdir()
+    store = SftpStore(server.remote(path=str(root)))
+    request.addfinalizer(store.close)
+    return store
+
+
+def make_webdav(folder, request):
+    server = request.getfixturevalue("web_server")
+    (server.recordings / folder.name).mkdir()
+    store = WebdavStore(server.remote(url=f"{server.remote().url}/{folder.name}"))
+    request.addfinalizer(store.close)
+    return store
+
+
+MAKERS = {
+    "memory": lambda folder, request: MemoryStore(),
+    "local": lambda folder, request: LocalStore.create(folder / "remote"),
+    "s3": make_s3,
+    "sftp": make_sftp,
+    "webdav": make_webdav,
+}
 
 
 WRAPPERS = {
@@ -42,14 +72,40 @@ WRAPPERS = {
 }
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(scope="module")
+def s3_server():
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ssh_server(tmp_path_factory):
+    with SshServer(tmp_path_factory.mktemp("ssh") / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def web_server(tmp_path_factory):
+    with WebServer(tmp_path_factory.mktemp("web") / "server") as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "local",
+        "s3",
+        pytest.param("sftp", marks=needs_sshd),
+        pytest.param("webdav", marks=needs_nginx),
+    ]
+)
 def kind(request):
     return request.param
 
 
 @pytest.fixture(params=list(WRAPPERS))
 def store(request, kind, tmp_path):
-    return WRAPPERS[request.param](make(kind, tmp_path))
+    return WRAPPERS[request.param](MAKERS[kind](tmp_path, request))
 
 
 @pytest.fixture
@@ -120,6 +176,53 @@ def test_the_identity_is_kept(store):
     identity = store.probe() or store.claim()
     assert store.probe() == identity
     assert identity
+
+
+def test_what_is_stored_is_listed(store, source):
+    assert list(store.list()) == []
+    sizes = {f"2026-11-{day}/{number}.rec": day + number for day in (9, 21) for number in range(3)}
+    for name, size in sizes.items():
+        store.put(name, source(bytes(size)))
+    store.probe() or store.claim()
+    assert {each.name: each.size for each in store.list()} == sizes
+    assert [each.name for each in store.list("2026-11-21/")] == [name for name in sizes if "-21/" in name]
+    assert [each.name for each in store.list("2026-11-21/2")] == ["2026-11-21/2.rec"]
+    assert list(store.list("2027")) == []
+
+
+def test_what_is_deleted_is_gone_in_all_its_versions(store, source):
+    store.put(NAME, source(b"first"))
+    store.put(NAME, source(b"second"))
+    store.put(NAME + ".2", source(b"another"))
+    known = store.versions(NAME)
+    deleted = store.delete(NAME)
+    assert (deleted.outcome, deleted.until) == ("gone", None)
+    assert set(deleted.versions) == set(known)
+    assert store.size(NAME) is None
+    assert store.versions(NAME) == ()
+    assert [each.name for each in store.list()] == [NAME + ".2"]
+    with pytest.raises(RemoteError):
+        store.open(NAME)
+    store.put(NAME, source(b"third"))
+    assert content(store) == b"third"
+
+
+def test_what_is_not_there_is_deleted_already(store):
+    assert store.delete(NAME).outcome == "gone"
+    assert store.versions(NAME) == ()
+
+
+def test_a_name_that_is_a_folder_holds_nothing(store, source):
+    store.put(NAME, source(b"x"))
+    assert store.size("2026-11-21") is None
+
+
+def test_an_examination_leaves_nothing_to_be_seen(store, source):
+    store.put(NAME, source(b"x"))
+    for finding in store.examine():
+        assert finding.what
+        assert finding.detail
+    assert [each.name for each in store.list()] == [NAME]
 
 
 # A folder

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from recorderd.config.models import LATER, TAGS, Config
 from recorderd.config.policy import PolicyConfig
+from recorderd.config.sync import REMOTE_MODELS, FileRemote
 from recorderd.config.yaml_lines import Document, Fault, KeyPath, key_text, parse_yaml
 from recorderd.errors import ConfigError
 
@@ -78,6 +79,8 @@ def _overlaps(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Remotes that are no second place: in the spool, around it, or in one another."""
     taken = [("the spool", config.spool.path.resolve())]
     for number, remote in enumerate(config.sync.remotes):
+        if not isinstance(remote, FileRemote):
+            continue
         real = remote.path.resolve()
         for what, other in taken:
             if real.is_relative_to(other) or other.is_relative_to(real):
@@ -98,19 +101,21 @@ def _faults(error: ValidationError, document: Document) -> list[Fault]:
     faults = []
     for details in error.errors(include_url=False):
         path: KeyPath = tuple(part for part in details["loc"] if part not in TAGS)
-        faults.append(Fault(document.line(path), path, _what(details, path)))
+        if details["type"] == "union_tag_not_found" and isinstance(details["input"], dict):
+            path = (*path, "type")
+        faults.append(Fault(document.line(path), path, _what(details, path, details["loc"])))
     return faults
 
 
-def _what(details: ErrorDetails, path: KeyPath) -> str:
-    """Say in a user's words what pydantic found."""
+def _what(details: ErrorDetails, path: KeyPath, tagged: KeyPath | None = None) -> str:
+    """Say in a user's words what pydantic found; ``tagged`` is the path with the kinds of remotes in it."""
     given = _shown(details.get("input"))
     context: dict[str, Any] = details.get("ctx", {})
     match details["type"]:
         case "missing":
             return "required"
         case "extra_forbidden":
-            return _unknown_key(path)
+            return _unknown_key(tagged or path)
         case "int_type" | "int_from_float" | "int_parsing":
             return f"must be a whole number, is {given}"
         case "float_type" | "float_parsing" | "finite_number":
@@ -121,7 +126,9 @@ def _what(details: ErrorDetails, path: KeyPath) -> str:
             return f"must be text, is {given} (quotes make it text)"
         case "tuple_type" | "list_type":
             return f"must be a list, is {given}"
-        case "model_type" | "model_attributes_type" | "dict_type":
+        case "union_tag_not_found" if isinstance(details["input"], dict):
+            return _remote_type(details["input"].get("type"))
+        case "union_tag_not_found" | "model_type" | "model_attributes_type" | "dict_type":
             return f"must be keys and values, is {given}"
         case "literal_error" if path[-1:] == ("interfaces",):
             return f"must be auto or a list such as [eth0], is {given}"
@@ -154,6 +161,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _remote_type(given: object) -> str:
+    *most, last = (repr(tag.strip("<>")) for tag in REMOTE_MODELS)
+    return "required" if given is None else f"must be {', '.join(most)} or {last}, is {_shown(given)}"
+
+
 def _unknown_key(path: KeyPath) -> str:
     if len(path) == 1 and path[0] in LATER:
         return "not available in this version"
@@ -169,7 +181,9 @@ def _model_at(path: KeyPath) -> type[BaseModel]:
     """Return the model of the section at ``path``."""
     model: type[BaseModel] = Config
     for part in path:
-        if isinstance(part, str):
+        if part in REMOTE_MODELS:
+            model = REMOTE_MODELS[str(part)]
+        elif isinstance(part, str):
             known = model.model_fields.get(part)
             model = (_model_in(known.annotation) if known else None) or model
     return model

@@ -3,9 +3,10 @@
 Each kind has a module of its own, which is imported when it is used: what it needs may be an extra.
 """
 
-from pathlib import Path
-from typing import Protocol
+import sys
+from typing import Any, Protocol, cast
 
+from recorderd.errors import ConfigError
 from recorderd.spool.stores.base import (
     CHUNK,
     MARKER,
@@ -53,11 +54,28 @@ class RemoteConfig(Protocol):
     def type(self) -> str:
         """Which store it is."""
 
-    @property
-    def path(self) -> Path:
-        """The folder of a ``file`` remote."""
-
 
 def open_store(remote: RemoteConfig) -> Store:
-    """The store of a configured remote; nothing is touched yet."""
-    return LocalStore(remote.path)
+    """The store of a configured remote; nothing is touched yet. Raises ConfigError where it needs a package
+    that is not installed."""
+    settings = cast(Any, remote)  # of the type's own model
+    try:
+        match remote.type:
+            case "s3":
+                from recorderd.spool.stores.s3 import S3Store
+
+                return S3Store(settings)
+            case "sftp":
+                from recorderd.spool.stores.sftp import SftpStore
+
+                return SftpStore(settings)
+            case "webdav":
+                from recorderd.spool.stores.webdav import WebdavStore
+
+                return WebdavStore(settings)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"sync.remotes: {remote.name}: type {remote.type} needs the Python package {error.name}:"
+            f" {sys.executable} -m pip install {error.name}"
+        ) from None
+    return LocalStore(settings.path)

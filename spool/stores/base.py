@@ -59,7 +59,8 @@ class Finding:
 
 
 class Store(Protocol):
-    """A place for immutable objects with names like ``2026-11-21/<id>.rec``."""
+    """A place for immutable objects with names like ``2026-11-21/<id>.rec``. Any number of threads may use
+    one at once."""
 
     def probe(self) -> str | None:
         """Whether it can be used: its identity, None when it has none yet. Raises RemoteOutage."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -115,11 +116,12 @@ class LocalStore:
     def size(self, name: str) -> int | None:
         """The file's size."""
         try:
-            return (self.root / checked_name(name)).stat().st_size
+            found = (self.root / checked_name(name)).stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._fault(error, name) from None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "") -> Iterator[Stored]:
         """The files; what is half written has names of its own and is not among them."""
@@ -133,9 +135,10 @@ class LocalStore:
             raise self._fault(error, prefix) from None
 
     def delete(self, name: str) -> Deleted:
-        """Remove the file, durably."""
+        """Remove the file, durably, and what a crash left half written of it."""
         path = self.root / checked_name(name)
         try:
+            path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
                 sync_folder(path.parent)
