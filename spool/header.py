@@ -6,7 +6,7 @@ Pure: bytes in, values out. The random parts (data key, salt) are arguments.
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from recorderd.errors import SpoolCorrupt
+from recorderd.spool.canonical import canonical_json
 from recorderd.spool.crc import crc32
 
 # As PNG's: a byte above 127, a carriage return with a line feed, and an end of file show what a text-mode
 # transfer did to a file.
 MAGIC = b"\x89REC\r\n\x1a\n"
-VERSION = 1
+# The version tells where the key slots are: in the header itself, or detached in a file beside it, which can
+# be destroyed where the recording cannot.
+SELF_CONTAINED = 1
+DETACHED = 2
 SUITE = "aes-256-gcm hkdf-sha256"
 DATA_KEY_BYTES = 32
 MAX_HEADER = 65_536
@@ -126,6 +130,11 @@ class Header:
     slots: tuple[KeySlot, ...]
     raw: bytes
 
+    @property
+    def detached(self) -> bool:
+        """The key slots are in a file of their own; ``slots`` is empty."""
+        return not self.slots
+
     @cached_property
     def hash(self) -> bytes:
         """SHA-256 of the whole header; part of every record's additional data."""
@@ -170,30 +179,57 @@ def wrap_info(core: bytes, salt: bytes, commitment: bytes) -> bytes:
     return b"recorderd/1 data key" + hashlib.sha256(core + salt + commitment).digest()
 
 
-def new_header(
-    core: Core, data_key: bytes, salt: bytes, wraps: list[Callable[[bytes, bytes], KeySlot]]
-) -> tuple[Header, Keys]:
-    """Build a header whose data key is wrapped by each of ``wraps`` (called with data key and info)."""
+# Called with a data key and the ``info`` of HPKE.
+Wrap = Callable[[bytes, bytes], KeySlot]
+
+
+def new_header(core: Core, data_key: bytes, salt: bytes, wraps: Sequence[Wrap]) -> tuple[Header, Keys]:
+    """Build a header with the data key wrapped by each of ``wraps``; see also
+    :func:`recorderd.spool.slots.new_detached`."""
     core_bytes = core.to_bytes()
     keys = derive_keys(data_key, salt, core_bytes)
     info = wrap_info(core_bytes, salt, keys.commitment)
     slots = tuple(wrap(data_key, info) for wrap in wraps)
-    if not 1 <= len(slots) <= MAX_SLOTS:
-        raise ValueError(f"a recording has 1 to {MAX_SLOTS} recipients, not {len(slots)}")
+    check_count(slots)
     raw = build_header(core_bytes, salt, keys.commitment, slots)
     return Header(core, salt, keys.commitment, slots, raw), keys
 
 
+def check_count(slots: Sequence[KeySlot]) -> None:
+    """Raises ValueError for none, or more than there may be."""
+    if not 1 <= len(slots) <= MAX_SLOTS:
+        raise ValueError(f"a recording has 1 to {MAX_SLOTS} recipients, not {len(slots)}")
+
+
 def build_header(core: bytes, salt: bytes, commitment: bytes, slots: tuple[KeySlot, ...]) -> bytes:
     """The header's bytes, checksum included."""
-    slot_bytes = b"".join(
-        _SLOT.pack(slot.key_id, slot.kem, len(slot.wrapped)) + slot.wrapped for slot in slots
-    )
+    slot_bytes = pack_slots(slots)
     length = FIXED_BYTES + len(core) + 2 * _DIGEST + len(slot_bytes) + 4
     if len(core) > MAX_CORE or length > MAX_HEADER:
         raise ValueError("the header would be too long")
-    body = _FIXED.pack(MAGIC, VERSION, len(slots), length, len(core)) + core + salt + commitment + slot_bytes
+    version = SELF_CONTAINED if slots else DETACHED
+    body = _FIXED.pack(MAGIC, version, len(slots), length, len(core)) + core + salt + commitment + slot_bytes
     return body + _CRC.pack(crc32(body))
+
+
+def pack_slots(slots: Iterable[KeySlot]) -> bytes:
+    """Key slots as they stand in a header or in a slot file."""
+    return b"".join(_SLOT.pack(slot.key_id, slot.kem, len(slot.wrapped)) + slot.wrapped for slot in slots)
+
+
+def unpack_slots(data: bytes, count: int) -> tuple[KeySlot, ...]:
+    """``count`` key slots that fill ``data`` exactly. Raises SpoolCorrupt."""
+    slots, at = [], 0
+    for _ in range(count):
+        if at + _SLOT.size > len(data):
+            raise SpoolCorrupt("a key slot is cut short")
+        key_id, kem, size = _SLOT.unpack_from(data, at)
+        at += _SLOT.size
+        slots.append(KeySlot(key_id, kem, data[at : at + size]))
+        at += size
+    if at != len(data):
+        raise SpoolCorrupt("the key slots do not fill their place")
+    return tuple(slots)
 
 
 def header_length(start: bytes) -> int:
@@ -204,9 +240,10 @@ def header_length(start: bytes) -> int:
     magic, version, slots, length, core_length = _FIXED.unpack(start[:FIXED_BYTES])
     if magic != MAGIC:
         raise SpoolCorrupt("header: not a recording (wrong magic)")
-    if version != VERSION:
+    if version not in (SELF_CONTAINED, DETACHED):
         raise SpoolCorrupt(f"header: version {version} is unknown")
-    if not 1 <= slots <= MAX_SLOTS or core_length > MAX_CORE:
+    wanted = range(1, MAX_SLOTS + 1) if version == SELF_CONTAINED else range(1)
+    if slots not in wanted or core_length > MAX_CORE:
         raise SpoolCorrupt("header: lengths out of range")
     if not FIXED_BYTES + core_length + 2 * _DIGEST + 4 <= length <= MAX_HEADER:
         raise SpoolCorrupt("header: lengths out of range")
@@ -225,26 +262,11 @@ def parse_header(data: bytes) -> Header:
     at = FIXED_BYTES + core_length
     core = Core.from_bytes(raw[FIXED_BYTES:at])
     salt, commitment = raw[at : at + _DIGEST], raw[at + _DIGEST : at + 2 * _DIGEST]
-    at += 2 * _DIGEST
-    slots = []
-    for _ in range(count):
-        if at + _SLOT.size > length - 4:
-            raise SpoolCorrupt("header: a key slot is cut short")
-        key_id, kem, size = _SLOT.unpack(raw[at : at + _SLOT.size])
-        at += _SLOT.size
-        slots.append(KeySlot(key_id, kem, raw[at : at + size]))
-        at += size
-    if at != length - 4:
-        raise SpoolCorrupt("header: the key slots do not fill it")
-    return Header(core, salt, commitment, tuple(slots), raw)
-
-
-_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
-
-
-def canonical_json(value: object) -> bytes:
-    """JSON that has one spelling: ASCII, sorted keys, no white space."""
-    return _TO_JSON(value).encode("ascii")
+    try:
+        slots = unpack_slots(raw[at + 2 * _DIGEST : -4], count)
+    except SpoolCorrupt as error:
+        raise SpoolCorrupt(f"header: {error}") from None
+    return Header(core, salt, commitment, slots, raw)
 
 
 def _typed(value: Any, kind: type) -> Any:

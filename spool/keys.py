@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,15 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from recorderd.errors import ConfigError, SpoolCorrupt, UsageError, WrongKey
+from recorderd.errors import ConfigError, KeysMissing, SpoolCorrupt, UsageError, WrongKey
 from recorderd.spool.header import DATA_KEY_BYTES, Header, KeySlot, derive_keys
+from recorderd.spool.locked_identity import LOCKED_TAG, NONCE_BYTES, SALT_BYTES, Locked, lock, unlock
+from recorderd.spool.slots import SlotFile
 
 DEFAULT_SUITE = "mlkem768-x25519"
 IDENTITY_TAG = "recorderd-identity-1"
 RECIPIENT_TAG = "recorderd-recipient-1"
+KEYS_MISSING = "its key slots were destroyed or are missing: nobody can open it"
 _MLKEM_PUBLIC = 1184
 
 
@@ -148,34 +151,47 @@ class Identity:
         ident = self.recipient().id.hex()
         return f"{IDENTITY_TAG} {self.suite} {ident} {base64.b64encode(self.private).decode()}"
 
+    def locked_line(self, passphrase: bytes) -> str:
+        """The same, of a file that only the passphrase opens."""
+        salt, nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
+        return lock(self.suite, self.recipient().id.hex(), self.private, passphrase, salt, nonce)
 
-def open_header(header: Header, identities: Iterable[Identity]) -> bytes:
-    """The data key of a recording.
 
-    Raises WrongKey when none of the identities is one of its recipients, and SpoolCorrupt when a slot of
-    theirs does not open, or opens to a key other than the one committed to.
+def open_header(
+    header: Header | SlotFile, identities: Iterable[Identity], more: Sequence[KeySlot] = ()
+) -> bytes:
+    """The data key of a recording, from a slot of its header or of ``more``: those of its slot file, which
+    may also stand for the header.
+
+    Raises KeysMissing where there is no slot at all, WrongKey when none of the identities is one of its
+    recipients, and SpoolCorrupt when a slot of theirs does not open, or opens to a key other than the one
+    committed to.
     """
-    core = header.core.to_bytes()
+    slots = (*header.slots, *more)
+    if not slots:
+        raise KeysMissing(f"{header.core.recording}: {KEYS_MISSING}")
+    core, info = header.core.to_bytes(), header.wrap_info
     by_id = {identity.recipient().id: identity for identity in identities}
     damaged = ""
-    for slot in header.slots:
+    for slot in slots:
         identity = by_id.get(slot.key_id)
         if identity is None or SUITES[identity.suite].kem != slot.kem:
             continue
-        data_key = identity.unwrap(slot, header.wrap_info)
+        data_key = identity.unwrap(slot, info)
         if data_key is not None and derive_keys(data_key, header.salt, core).commitment == header.commitment:
             return data_key
         damaged = slot.key_id.hex()
     if damaged:
         raise SpoolCorrupt(f"{header.core.recording}: the key slot for {damaged} is damaged")
-    wanted = ", ".join(slot.key_id.hex() for slot in header.slots)
+    wanted = ", ".join(dict.fromkeys(slot.key_id.hex() for slot in slots))
     raise WrongKey(f"{header.core.recording}: no identity opens it; it is sealed to {wanted}")
 
 
-def generate_identity(path: Path, suite: str = DEFAULT_SUITE) -> Recipient:
+def generate_identity(path: Path, suite: str = DEFAULT_SUITE, passphrase: bytes | None = None) -> Recipient:
     """Write a new private identity to ``path`` (mode 0600) and its recipient to ``path`` + ``.pub``.
 
-    Raises UsageError when one of the files exists or cannot be written: a key is never overwritten.
+    With a ``passphrase`` the file opens nothing without it. Raises UsageError when one of the files exists or
+    cannot be written: a key is never overwritten.
     """
     if suite not in SUITES:
         raise UsageError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
@@ -190,7 +206,8 @@ def generate_identity(path: Path, suite: str = DEFAULT_SUITE) -> Recipient:
     comment = (
         f"# recorderd identity {recipient.id.hex()}: opens recordings. Keep it off the recording host.\n"
     )
-    _write_new(path, comment + identity.line() + "\n", 0o600)
+    line = identity.line() if passphrase is None else identity.locked_line(passphrase)
+    _write_new(path, comment + line + "\n", 0o600)
     _write_new(public_path, recipient.line() + "\n", 0o644)
     return recipient
 
@@ -206,7 +223,7 @@ def load_recipients(paths: Iterable[Path], suite: str | None = None) -> tuple[Re
     for path in paths:
         for number, fields in _key_lines(path, ConfigError):
             where = f"{path}:{number}"
-            if fields[0] == IDENTITY_TAG:
+            if fields[0] in (IDENTITY_TAG, LOCKED_TAG):
                 raise ConfigError(f"{where}: a private identity; a recording host needs its .pub file only")
             suite, ident, key = _parse_line(fields, RECIPIENT_TAG, where, ConfigError)
             if wanted not in (None, suite):
@@ -222,15 +239,27 @@ def load_recipients(paths: Iterable[Path], suite: str | None = None) -> tuple[Re
     return tuple(found.values())
 
 
-def load_identities(paths: Iterable[Path]) -> tuple[Identity, ...]:
-    """All identities of the files. Raises WrongKey with file and line."""
+# Asked for the passphrase of the identity file at a path.
+AskPassphrase = Callable[[Path], bytes]
+
+
+def load_identities(paths: Iterable[Path], ask: AskPassphrase | None = None) -> tuple[Identity, ...]:
+    """All identities of the files; ``ask`` is asked once for each file that a passphrase protects. Raises
+    WrongKey with file and line."""
     found: dict[str, Identity] = {}
     for path in paths:
+        passphrase: bytes | None = None
         for number, fields in _key_lines(path, WrongKey):
             where = f"{path}:{number}"
             if fields[0] == RECIPIENT_TAG:
                 raise WrongKey(f"{where}: a public recipient; opening needs the private identity")
-            suite, ident, key = _parse_line(fields, IDENTITY_TAG, where, WrongKey)
+            if fields[0] == LOCKED_TAG:
+                if ask is None:
+                    raise WrongKey(f"{where}: a passphrase protects this identity, and none was given")
+                passphrase = ask(path) if passphrase is None else passphrase
+                suite, ident, key = _unlock(fields, passphrase, where)
+            else:
+                suite, ident, key = _parse_line(fields, IDENTITY_TAG, where, WrongKey)
             identity = Identity(suite, key)
             try:
                 fits = identity.recipient().id.hex() == ident
@@ -240,6 +269,16 @@ def load_identities(paths: Iterable[Path]) -> tuple[Identity, ...]:
                 raise WrongKey(f"{where}: the key is damaged (its id does not fit)")
             found[ident] = identity
     return tuple(found.values())
+
+
+def _unlock(fields: list[str], passphrase: bytes, where: str) -> tuple[str, str, bytes]:
+    if len(fields) > 1 and fields[1] not in SUITES:
+        raise WrongKey(f"{where}: unknown suite {fields[1][:40]!r}")
+    try:
+        key = unlock(fields, passphrase)
+    except Locked as error:
+        raise WrongKey(f"{where}: {error}") from None
+    return fields[1], fields[2], key
 
 
 _KeyFileError = type[ConfigError] | type[WrongKey]

@@ -2,10 +2,13 @@
 
     recordings/2026-11-21/20261121T200501Z-0123456789.rec    sealed or recovered
                           20261121T200501Z-0123456789.json   its signed manifest
+                          20261121T200501Z-0123456789.key    its key slots, where they are detached
                           20261121T200501Z-0123456789.rec.part    a call in progress
     index.db      the index and the outbox
+    destruction/  what was proposed, approved and destroyed, and the certificates
     host.key      the host's signing key (0600); host.pub is its public half
-    lock          held by the capturing daemon
+    lock          held by the capturing daemon; outbox.lock by the outbox
+    evicting      what is about to be evicted
 
 A remote has the same folders of days, and ``host.pub`` beside them. File names are our own identifiers,
 never a peer's.
@@ -27,6 +30,8 @@ RECORD_SUFFIX = ".rec"
 PART_SUFFIX = ".rec.part"
 DAMAGED_SUFFIX = ".rec.damaged"
 MANIFEST_SUFFIX = ".json"
+SLOT_SUFFIX = ".key"
+_BESIDE_SLOTS = (RECORD_SUFFIX, PART_SUFFIX, DAMAGED_SUFFIX, MANIFEST_SUFFIX)
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{10}")
 _NS = 1_000_000_000
 
@@ -166,6 +171,10 @@ class Spool:
         """The signed manifest of a sealed or recovered recording."""
         return self.folder(recording_id) / (recording_id + MANIFEST_SUFFIX)
 
+    def slot_path(self, recording_id: str) -> Path:
+        """The detached key slots of a recording; there are none where they are in its header."""
+        return self.folder(recording_id) / (recording_id + SLOT_SUFFIX)
+
     def damaged_path(self, recording_id: str) -> Path:
         """What is left of a file whose header did not survive."""
         return self.folder(recording_id) / (recording_id + DAMAGED_SUFFIX)
@@ -188,6 +197,21 @@ class Spool:
     def manifests(self) -> Iterator[str]:
         """Ids that have a manifest, in order of time."""
         return self._ids(MANIFEST_SUFFIX)
+
+    def slots(self) -> Iterator[str]:
+        """Ids that have a file of key slots, in order of time."""
+        return self._ids(SLOT_SUFFIX)
+
+    def slots_alone(self) -> Iterator[str]:
+        """Ids of which there is a file of key slots and nothing else."""
+        for name in self.slots():
+            if self.has_slots_alone(name):
+                yield name
+
+    def has_slots_alone(self, recording_id: str) -> bool:
+        """Whether neither a recording, whole or damaged, nor a manifest is there; perhaps key slots."""
+        stem = str(self.folder(recording_id) / recording_id)
+        return not any(os.path.exists(stem + suffix) for suffix in _BESIDE_SLOTS)  # noqa: PTH110 - many
 
     def unstated(self) -> Iterator[str]:
         """Ids of the sealed and recovered files that have no manifest."""

@@ -14,6 +14,7 @@ from recorderd.errors import SpoolCorrupt
 from recorderd.spool.durable import write_file
 from recorderd.spool.header import Header
 from recorderd.spool.signing import HostKey, HostPublic
+from recorderd.spool.slots import FIRST, SlotFile
 
 VERSION = 1
 SEALED = "sealed"
@@ -46,6 +47,8 @@ class Manifest:
     recipients: tuple[str, ...]
     summary: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
+    slots_sha256: str | None = None
+    """Of the first generation of the slot file; None where the header has the slots, or it is not known."""
 
     @classmethod
     def of_file(
@@ -60,10 +63,12 @@ class Manifest:
         elapsed_ms: int,
         written_us: int,
         summary: dict[str, Any],
+        slots: SlotFile | None = None,
     ) -> "Manifest":
         """The statement about a file with this header. ``elapsed_ms`` is the time of its last intact
-        record."""
+        record, ``slots`` its detached key slots."""
         core = header.core
+        first = slots is not None and slots.generation == FIRST and header.detached
         return cls(
             recording=core.recording,
             host=core.host,
@@ -78,7 +83,9 @@ class Manifest:
             records=records,
             intact_bytes=intact_bytes,
             header_sha256=header.hash.hex(),
-            recipients=tuple(slot.key_id.hex() for slot in header.slots),
+            recipients=tuple(slot.key_id.hex() for slot in header.slots)
+            or (() if slots is None else slots.recipients),
+            slots_sha256=slots.sha256 if slots is not None and first else None,
             summary=summary,
         )
 
@@ -151,6 +158,7 @@ def _check_types(manifest: Manifest) -> None:
         all(type(getattr(manifest, name)) is int for name in numbers)
         and all(abs(getattr(manifest, name)) < 1 << 63 for name in numbers)
         and all(type(getattr(manifest, name)) is str for name in texts)
+        and type(manifest.slots_sha256) in (str, type(None))
         and manifest.state in (SEALED, RECOVERED)
         and type(manifest.summary) is dict
     )

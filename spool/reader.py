@@ -23,11 +23,12 @@ from recorderd.spool.container import (
     unpack_media,
 )
 from recorderd.spool.durable import disk_error
-from recorderd.spool.header import Header, derive_keys
+from recorderd.spool.header import Header, KeySlot, derive_keys
 from recorderd.spool.keys import Identity, open_header
 from recorderd.spool.layout import MANIFEST_SUFFIX, PART_SUFFIX, RECORD_SUFFIX, is_recording_id
 from recorderd.spool.manifest import RECOVERED, SEALED, Manifest, load_manifest
 from recorderd.spool.scan import Scanner, read_header
+from recorderd.spool.slot_files import slots_beside
 
 COMPLETE = "complete"
 RECOVERED_PREFIX = "recovered-prefix"
@@ -122,9 +123,9 @@ class Recording:
             try:
                 header = read_header(file.read)
                 check_name(path, header, expected_id)
-                data_key = open_header(header, identities)
+                data_key = open_header(header, identities, _more_slots(path, header))
             except SpoolCorrupt as error:
-                raise SpoolCorrupt(f"{path}: {error}") from None
+                raise type(error)(f"{path}: {error}") from None
             keys = derive_keys(data_key, header.salt, header.core.to_bytes())
             recording = cls(file, header, RecordOpener(header, keys))
             recording._authenticate(manifest or _manifest_beside(path))
@@ -226,6 +227,17 @@ def check_name(path: Path, header: Header, expected_id: str | None = None) -> No
         expected_id = name
     if expected_id not in (None, header.core.recording):
         raise SpoolCorrupt(f"holds the recording {header.core.recording}, not {expected_id}")
+
+
+def _more_slots(path: Path, header: Header) -> tuple[KeySlot, ...]:
+    """The key slots beside a recording. Damaged ones keep nobody from those in the header."""
+    try:
+        slots = slots_beside(path, header)
+    except SpoolCorrupt:
+        if header.detached:
+            raise
+        return ()
+    return () if slots is None else slots.slots
 
 
 def _tally(tally: StreamTally, media: Media, tag: bytes) -> None:

@@ -20,8 +20,11 @@ from recorderd.spool.layout import Spool
 from recorderd.spool.manifest import RECOVERED, Manifest, load_manifest
 from recorderd.spool.reader import RecordFile
 from recorderd.spool.rebuild import put_manifest
+from recorderd.spool.retention import stamped_later
 from recorderd.spool.scan import Scanner, scan_file
 from recorderd.spool.signing import HostKey
+from recorderd.spool.slot_files import slots_beside
+from recorderd.spool.slots import SlotFile
 from recorderd.spool.times import rfc3339
 
 DAMAGED = "damaged"
@@ -35,8 +38,8 @@ class Recovered:
     """What became of one file.
 
     ``state`` is ``sealed`` (it was whole, only its last rename was missing), ``recovered``, or ``damaged``
-    (the header did not survive; the file is kept under another name). ``elapsed_s`` is the time of its last
-    intact record.
+    (header or key slots did not survive, as ``lost`` says; the file is kept under another name).
+    ``elapsed_s`` is the time of its last intact record.
     """
 
     recording: str
@@ -49,10 +52,11 @@ class Recovered:
     elapsed_s: float
     previous: Previous | None
     """What a recording that goes on with this call gives as its previous segment; None for a damaged one."""
+    lost: str = "header"
 
     def __str__(self) -> str:
         if self.state == DAMAGED:
-            return f"{self.path}: damaged; its header did not survive"
+            return f"{self.path}: damaged; its {self.lost} did not survive"
         torn = self.bytes - self.intact_bytes
         return (
             f"{self.path}: {self.state} to {self.elapsed_s:.1f} s, {self.records} records, {torn} bytes torn"
@@ -80,20 +84,27 @@ def recover(
     found = _recover_together(spool, left, index, signer, now) if left else []
     if index is not None:
         _settle(spool, index, signer)
+    _drop_orphans(spool, list(spool.slots_alone()), index)
     return found
 
 
 def recover_part(
-    spool: Spool, recording_id: str, signer: HostKey, *, index: Index | None = None, now_ns: int | None = None
+    spool: Spool,
+    recording_id: str,
+    signer: HostKey,
+    *,
+    index: Index | None = None,
+    known: dict[str, Any] | None = None,
+    now_ns: int | None = None,
 ) -> Recovered:
     """Recover one ``.part`` that nobody writes to any more: a daemon's own after a failed disk, or a dead
-    one's.
+    one's. ``known`` is what may be said of it, where that is not to be asked from the index.
 
     Raises DiskFull or SpoolError; the file is as it was then.
     """
     now = time.time_ns() if now_ns is None else now_ns
     path = spool.part_path(recording_id)
-    recovered, manifest = _state(spool, recording_id, path, signer, index, now, alone=True)
+    recovered, manifest = _state(spool, recording_id, path, signer, index, now, alone=True, known=known)
     _name(spool, path, recovered, manifest, index)
     try:
         sync_folder(recovered.path.parent)
@@ -121,7 +132,16 @@ def recover_some(
                 with contextlib.suppress(SpoolCorrupt):  # begun, and no file was made
                     manifest = load_manifest(spool.manifest_path(name), signer.public)
                     put_manifest(index, manifest, spool.record_path(name))
+    _drop_orphans(spool, [name for name in names if spool.has_slots_alone(name)], index)
     return found
+
+
+def _drop_orphans(spool: Spool, names: Iterable[str], index: Index | None) -> None:
+    """Remove the key slots of recordings that never began. Never those of one that is elsewhere, perhaps."""
+    for name in names:
+        known = index is not None and index.has_recording(name)
+        if index is None or not known or index.recording(name)["state"] in ("recording", DAMAGED):
+            spool.slot_path(name).unlink(missing_ok=True)
 
 
 def _recover_together(
@@ -174,7 +194,15 @@ def _settle(spool: Spool, index: Index, signer: HostKey) -> None:
 
 
 def _state(
-    spool: Spool, name: str, path: Path, signer: HostKey, index: Index | None, now_ns: int, *, alone: bool
+    spool: Spool,
+    name: str,
+    path: Path,
+    signer: HostKey,
+    index: Index | None,
+    now_ns: int,
+    *,
+    alone: bool,
+    known: dict[str, Any] | None = None,
 ) -> tuple[Recovered, Manifest | None]:
     """Sign what there is; None of a file that is no recording. ``alone``: durably, by itself."""
     manifest_path = spool.manifest_path(name)
@@ -187,11 +215,15 @@ def _state(
             if header.core.recording != name:
                 raise SpoolCorrupt("the header names another recording")
         except SpoolCorrupt:
-            return Recovered(name, DAMAGED, spool.damaged_path(name), sha256, size, 0, 0, 0.0, None), None
+            return _damaged(spool, name, sha256, size, "header"), None
+    slots = _slots(path, header)
+    if slots is None and header.detached and path != spool.record_path(name):
+        # The power failed before the first commit: nobody can ever open it.
+        return _damaged(spool, name, sha256, size, "key slots"), None
     manifest = whole = _whole(manifest_path, signer, sha256, size)
     if manifest is None:
-        summary = _known(index, name, header.core.started_us, scanner)
-        manifest = _statement(header, scanner, size, sha256, now_ns, summary)
+        summary = _known(index, name, header.core.started_us, scanner, known)
+        manifest = _statement(header, slots, scanner, size, sha256, now_ns, summary)
     try:
         if alone:
             manifest.write(manifest_path, signer)
@@ -212,11 +244,23 @@ def _state(
     ), manifest
 
 
+def _damaged(spool: Spool, name: str, sha256: str, size: int, lost: str) -> Recovered:
+    return Recovered(name, DAMAGED, spool.damaged_path(name), sha256, size, 0, 0, 0.0, None, lost)
+
+
+def _slots(path: Path, header: Header) -> SlotFile | None:
+    """The key slots beside a recording, where they are intact."""
+    try:
+        return slots_beside(path, header)
+    except SpoolCorrupt:
+        return None
+
+
 def _name(
     spool: Spool, path: Path, recovered: Recovered, manifest: Manifest | None, index: Index | None
 ) -> None:
-    """Give a file its final name, and tell the index. Without a header nobody can open the records: the file
-    is kept then, but is no recording.
+    """Give a file its final name, and tell the index. Without a header or key slots nobody can open the
+    records: the file is kept then, but is no recording.
     """
     try:
         if path != recovered.path:
@@ -245,7 +289,13 @@ def _whole(path: Path, signer: HostKey, sha256: str, size: int) -> Manifest | No
 
 
 def _statement(
-    header: Header, scanner: Scanner, size: int, sha256: str, now_ns: int, summary: dict[str, Any]
+    header: Header,
+    slots: SlotFile | None,
+    scanner: Scanner,
+    size: int,
+    sha256: str,
+    now_ns: int,
+    summary: dict[str, Any],
 ) -> Manifest:
     return Manifest.of_file(
         header,
@@ -257,18 +307,26 @@ def _statement(
         elapsed_ms=scanner.elapsed_ms,
         written_us=now_ns // 1000,
         summary=summary,
+        slots=slots,
     )
 
 
-def _known(index: Index | None, name: str, started_us: int, scanner: Scanner) -> dict[str, Any]:
+def _known(
+    index: Index | None, name: str, started_us: int, scanner: Scanner, known: dict[str, Any] | None
+) -> dict[str, Any]:
     """What may be said of the recording without its key: what the index had, as long as the intact prefix
     is, and that somebody should listen to it."""
-    summary = index.recording(name) if index is not None and index.has_recording(name) else {}
+    asked = known is None and index is not None and index.has_recording(name)
+    summary = index.recording(name) if index is not None and asked else dict(known or {})
+    causes = [UNSTATED if scanner.ended else STOPPED] if known is None else known["review"]["causes"]
     for key in ("id", "state", "sync", "sha256", "bytes"):
         summary.pop(key, None)
     summary["started_at"] = summary.get("started_at") or rfc3339(started_us)
     summary["duration_s"] = scanner.elapsed_ms / 1000
-    summary["review"] = {"needed": True, "causes": [UNSTATED if scanner.ended else STOPPED]}
+    summary["review"] = {"needed": True, "causes": causes}
+    ended_us = started_us + scanner.elapsed_ms * 1000
+    if (kept := stamped_later(summary.pop("retention", None), ended_us)) is not None:
+        summary["retention"] = kept
     summary.setdefault("capture_drops", None)
     summary["outcome"] = summary.get("outcome") or (None if scanner.ended else "partial")
     return summary

@@ -1,5 +1,5 @@
 """The host's signing key: Ed25519 (RFC 8032), made on first use, private half 0600, public half beside it
-as PEM."""
+as PEM. It may be a credential of the service instead, which is never written."""
 
 import contextlib
 import os
@@ -92,13 +92,19 @@ class HostKey:
 
     @classmethod
     def load_or_create(cls, path: Path, public_path: Path | None = None) -> "HostKey":
-        """The key at ``path``, made there on first use. Raises SpoolError.
+        """The key at ``path``, made there on first use; unless it is a credential, which somebody else has
+        to give. Raises SpoolError.
 
-        Its public half is put at ``public_path`` (by default beside it as ``.pub``) where it is missing.
+        Its public half is put at ``public_path`` (by default beside it as ``.pub``) where it is missing. One
+        of another key stays, and is an error: what is signed from now on would not be verified with it.
         """
         public_path = path.with_suffix(".pub") if public_path is None else public_path
         try:
             if not path.exists():
+                if is_credential(path):
+                    raise SpoolError(
+                        f"{path}: the credential is missing; see LoadCredential in the unit of the service"
+                    )
                 _create(path)
             key = load_pem_private_key(path.read_bytes(), password=None)
             if not isinstance(key, Ed25519PrivateKey):
@@ -106,11 +112,23 @@ class HostKey:
             if not public_path.exists():
                 pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
                 write_file(public_path, pem, mode=0o644)
+            elif HostPublic.load(public_path).key != key.public_key():
+                raise SpoolError(
+                    f"{public_path}: not the public half of {path}; keep it beside the recordings that it"
+                    " verifies, and move it away to begin with another signing key"
+                )
         except OSError as error:
             raise SpoolError(f"{error.filename or path}: {error.strerror}") from None
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise SpoolError(f"{path}: not a private key in PEM") from None
         return cls(key)
+
+
+def is_credential(path: Path) -> bool:
+    """Whether systemd provides this file, for as long as the service runs (systemd.exec(5), Credentials)."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    folders = ([Path(given)] if given else []) + [Path("/run/credentials")]
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _create(path: Path) -> None:

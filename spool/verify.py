@@ -19,14 +19,18 @@ from recorderd.errors import (
     UsageError,
     WrongKey,
 )
-from recorderd.spool.keys import Identity
+from recorderd.spool.header import Header
+from recorderd.spool.keys import KEYS_MISSING, Identity
 from recorderd.spool.layout import Spool
 from recorderd.spool.manifest import SEALED, Manifest, load_manifest
 from recorderd.spool.reader import COMPLETE, CORRUPT, RECOVERED_PREFIX, RecordFile, Recording
 from recorderd.spool.scan import scan_file
 from recorderd.spool.signing import HostPublic, find_host_public
+from recorderd.spool.slot_files import slot_path_of, slots_beside
+from recorderd.spool.slots import FIRST, SlotFile
 
 IN_PROGRESS = "in-progress"
+EVICTED = "evicted"
 _CHUNK = 1 << 20
 
 # Called with the bytes checked so far and all there are.
@@ -46,6 +50,8 @@ class Verdict:
     with_key: bool = False
     bytes: int = 0
     sha256: str | None = None
+    slots: str | None = None
+    """Where its key slots are: see :func:`slots_state`."""
 
     @property
     def ok(self) -> bool:
@@ -63,6 +69,7 @@ class Verdict:
             "with_key": self.with_key,
             "bytes": self.bytes,
             "sha256": self.sha256,
+            "slots": self.slots,
             "problems": list(self.problems),
         }
 
@@ -74,11 +81,13 @@ def verify(
     identities: Sequence[Identity] = (),
     *,
     expected_sha256: str | None = None,
+    evicted: bool = False,
     progress: Progress | None = None,
 ) -> Verdict:
     """Check one recording; everything found is in the verdict.
 
-    ``expected_sha256`` is what the index knows of it. Raises NoSuchRecording where neither file nor manifest
+    ``expected_sha256`` is what the index knows of it; of one that was ``evicted`` there is the manifest
+    alone. Raises NoSuchRecording where neither file nor manifest
     exists, and WrongKey where identities are given and none opens it.
     """
     path = spool.record_path(recording_id)
@@ -95,6 +104,8 @@ def verify(
         verdict.state = manifest.state
     except SpoolCorrupt as error:
         verdict.problems.append(str(error))
+    if evicted and not path.exists():
+        return _of_statement(verdict, manifest, expected_sha256)
     try:
         _check_file(verdict, manifest, expected_sha256, progress)
         if identities:
@@ -103,6 +114,20 @@ def verify(
         raise
     except RecorderError as error:
         verdict.problems.append(str(error))
+    if verdict.problems:
+        verdict.status = CORRUPT
+    return verdict
+
+
+def _of_statement(verdict: Verdict, manifest: Manifest | None, expected: str | None) -> Verdict:
+    """Of a recording that is on the remotes alone the statement about it can be checked."""
+    verdict.status = EVICTED if manifest is not None else CORRUPT
+    if manifest is not None:
+        verdict.bytes, verdict.sha256 = manifest.bytes, manifest.sha256
+        if manifest.recording != verdict.recording:
+            verdict.problems.append(f"{verdict.path}: the manifest is of {manifest.recording}")
+        if expected not in (None, manifest.sha256):
+            verdict.problems.append(f"{verdict.path}: index and manifest disagree")
     if verdict.problems:
         verdict.status = CORRUPT
     return verdict
@@ -152,8 +177,37 @@ def _check_file(
                 problems.append(f"intact to byte {scanner.intact_bytes}, stated {manifest.intact_bytes}")
             if manifest is not None and header.hash.hex() != manifest.header_sha256:
                 problems.append("the header is not the one stated in the manifest")
+            _check_slots(verdict, header, manifest)
             verdict.status = COMPLETE if scanner.ended else RECOVERED_PREFIX
         verdict.problems += [f"{verdict.path}: {problem}" for problem in problems]
+
+
+def slots_state(header: Header, slots: SlotFile | None) -> str:
+    """``header`` where the key slots are in the recording itself, ``detached`` where they are beside it, and
+    ``missing``; with their generation where they were wrapped anew."""
+    if slots is None:
+        return "missing" if header.detached else "header"
+    place = "detached" if header.detached else "header and detached"
+    return place if slots.generation == FIRST else f"{place}, generation {slots.generation}"
+
+
+def _check_slots(verdict: Verdict, header: Header, manifest: Manifest | None) -> None:
+    """The slot file is that of this recording, whole, and where it is the first one, the one stated."""
+    path = slot_path_of(verdict.path)
+    try:
+        slots = slots_beside(verdict.path, header)
+    except SpoolCorrupt as error:
+        verdict.slots = "damaged"
+        verdict.problems.append(str(error))
+        return
+    verdict.slots = slots_state(header, slots)
+    if slots is None:
+        if header.detached:
+            verdict.problems.append(f"{path}: {KEYS_MISSING}")
+        return
+    stated = None if manifest is None else manifest.slots_sha256
+    if slots.generation == FIRST and stated not in (None, slots.sha256):
+        verdict.problems.append(f"{path}: SHA-256 is not the one in the manifest")
 
 
 def _against_manifest(verdict: Verdict, manifest: Manifest) -> list[str]:

@@ -6,6 +6,7 @@ the disk but :meth:`RecordingWriter.flush` and :meth:`RecordingWriter.seal`; who
 makes them durable together (:meth:`recorderd.spool.layout.Spool.flush`).
 """
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.spool.begin import Begun, begin
 from recorderd.spool.container import (
     MAX_ELAPSED,
     ROW_BYTES,
@@ -33,8 +35,8 @@ from recorderd.spool.container import (
     media_head,
     runs_of,
 )
-from recorderd.spool.durable import FULL, disk_error, sync_folder, write_all, write_new
-from recorderd.spool.header import DATA_KEY_BYTES, Core, Header, Keys, Previous, new_header
+from recorderd.spool.durable import FULL, disk_error, sync_file, sync_folder, write_all, write_file, write_new
+from recorderd.spool.header import Core, Previous
 from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import MANIFEST_SUFFIX, PART_SUFFIX, RECORD_SUFFIX, Spool
 from recorderd.spool.manifest import SEALED, Manifest
@@ -81,16 +83,15 @@ class RecordingWriter:
     """A recording in progress. Made by :meth:`create`; ends with :meth:`seal`, or :meth:`abandon` where that
     failed."""
 
-    def __init__(
-        self, spool: Spool, path: Path, descriptor: int, header: Header, keys: Keys, signer: HostKey
-    ) -> None:
+    def __init__(self, spool: Spool, begun: Begun, signer: HostKey) -> None:
+        path, descriptor, header, slots, keys = begun
         self.recording_id = header.core.recording
         self.path = path  # while the call runs
         self.size = len(header.raw)  # bytes on disk, whole records only
         self.refused_packets = 0
         self._spool = spool
         self._descriptor = descriptor
-        self._header = header
+        self._header, self._slots = header, slots
         self._signer = signer
         self._sealer = RecordSealer(header, keys)
         self._tally = StreamTally()
@@ -115,33 +116,21 @@ class RecordingWriter:
         recipients: Sequence[Recipient],
         signer: HostKey,
         previous: Previous | None = None,
+        detached: bool = True,
     ) -> "RecordingWriter":
-        """Create ``<id>.rec.part`` with its header. ``started_ns`` is in ns since 1970.
+        """Create ``<id>.rec.part`` with its header, and before it ``<id>.key`` with the key slots, unless
+        they are not to be ``detached``. ``started_ns`` is in ns since 1970.
 
-        Both are durable after the next flush. Raises DiskFull or SpoolError; no file is left behind then.
+        All of it is durable after the next flush. Raises DiskFull or SpoolError; no file is left behind then.
         """
         core = Core(recording_id, host, started_ns // 1000, previous)
-        data_key = os.urandom(DATA_KEY_BYTES)
-        header, keys = new_header(
-            core, data_key, os.urandom(32), [recipient.wrap for recipient in recipients]
-        )
-        path = spool.part_path(recording_id)
-        try:
-            descriptor = _create(path)
-            try:
-                write_all(descriptor, header.raw)
-            except OSError:
-                os.close(descriptor)
-                path.unlink()
-                raise
-        except OSError as error:
-            raise disk_error(error, path) from None
-        return cls(spool, path, descriptor, header, keys, signer)
+        return cls(spool, begin(spool, core, recipients, detached=detached), signer)
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """Key ids (hex) of those who can open the recording."""
-        return tuple(slot.key_id.hex() for slot in self._header.slots)
+        slots = self._header.slots if self._slots is None else self._slots.slots
+        return tuple(slot.key_id.hex() for slot in slots)
 
     def media(
         self,
@@ -201,9 +190,20 @@ class RecordingWriter:
         """
         try:
             os.fdatasync(self._descriptor)
+            self._sync_slots()
         except OSError as error:
             return SpoolError(f"{self.path}: the disk lost what was written: {error.strerror}")
         return None
+
+    def _sync_slots(self) -> None:
+        """Make the key slots durable, without which nobody opens the recording. Raises OSError."""
+        if self._slots is None:
+            return
+        path = self._spool.slot_path(self.recording_id)
+        try:
+            sync_file(path)
+        except OSError:
+            write_file(path, self._slots.raw)
 
     def end(
         self, summary: dict[str, Any], *, public: dict[str, Any] | None = None, now_ns: int | None = None
@@ -263,16 +263,24 @@ class RecordingWriter:
         self.flush()
         path = self._spool.manifest_path(self.recording_id)
         try:
+            self._sync_slots()
             manifest.write(path, self._signer)
             sync_folder(path.parent.parent)
         except OSError as error:
             raise disk_error(error, path) from None
         sealed = self.finish()
-        try:
+        with contextlib.suppress(OSError):  # a `.part` beside its manifest is as good
             sync_folder(path.parent)
-        except OSError as error:
-            raise disk_error(error, sealed.path) from None
         return sealed
+
+    @property
+    def failure(self) -> RecorderError | None:
+        """Why nothing more can be written, where that is so."""
+        return self._failure
+
+    def as_previous(self) -> Previous:
+        """How a segment that goes on with this one names it: by the hash of what was written."""
+        return Previous(self.recording_id, self._header.core.segment, self._digest.hexdigest())
 
     def fail(self, failure: RecorderError) -> RecorderError:
         """Take nothing more: what was written may not be on the disk. Returns ``failure``."""
@@ -286,6 +294,13 @@ class RecordingWriter:
             os.close(self._descriptor)
             self._descriptor = -1
         self.fail(SpoolError(f"{self.path}: the recording was closed"))
+
+    def discard(self) -> None:
+        """Close the file of a recording that never began, and leave nothing of it."""
+        self.abandon()
+        self.path.unlink(missing_ok=True)
+        if self._slots is not None:
+            self._spool.slot_path(self.recording_id).unlink(missing_ok=True)
 
     @property
     def _stem(self) -> str:
@@ -317,6 +332,7 @@ class RecordingWriter:
                 elapsed_ms=self._elapsed_ms,
                 written_us=(time.time_ns() if now_ns is None else now_ns) // 1000,
                 summary=summary if public is None else public,
+                slots=self._slots,
             )
         return self._manifest
 
@@ -370,13 +386,3 @@ class RecordingWriter:
         if self._ended:
             return
         self._blocked = False
-
-
-def _create(path: Path) -> int:
-    """A new file, its folder made where it is missing; its descriptor. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o640)
-    except FileNotFoundError:  # the first of its day
-        path.parent.mkdir(mode=0o750, exist_ok=True)
-        return os.open(path, flags, 0o640)

@@ -57,7 +57,7 @@ def read_identity(line):
 
 def read_header(data):
     magic, version, slots, length, core_length = struct.unpack_from("<8sHHII", data)
-    if magic != bytes.fromhex("895245430D0A1A0A") or version != 1:
+    if magic != bytes.fromhex("895245430D0A1A0A") or (version, slots > 0) not in ((1, True), (2, False)):
         raise Corrupt("no recording")
     if (
         length > len(data)
@@ -66,21 +66,41 @@ def read_header(data):
         raise Corrupt("header")
     at = 20 + core_length
     core, salt, commitment = data[20:at], data[at : at + 32], data[at + 32 : at + 64]
-    at += 64
-    found = []
-    for _ in range(slots):
+    return core, salt, commitment, read_slots(data[at + 64 : length - 4], slots), data[:length]
+
+
+def read_slots(data, count):
+    found, at = [], 0
+    for _ in range(count):
         ident, kem, size = struct.unpack_from("<16sHH", data, at)
         found.append((ident, kem, data[at + 20 : at + 20 + size]))
         at += 20 + size
-    if at != length - 4:
+    if at != len(data):
         raise Corrupt("slots")
-    return core, salt, commitment, found, data[:length]
+    return found
 
 
-def unlock(header, identity):
+def read_slot_file(data, header=None):
+    """(generation, slots) of a slot file, which has to be of the recording with this header."""
+    magic, version, count, length, core_length = struct.unpack_from("<8sHHII", data)
+    if magic != bytes.fromhex("894B45590D0A1A0A") or version != 1 or length != len(data):
+        raise Corrupt("no slot file")
+    if zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        raise Corrupt("slot file")
+    at = 20 + core_length
+    core = data[20:at]
+    salt, commitment, header_hash, generation = struct.unpack_from("<32s32s32sI", data, at)
+    mine = (core, salt, commitment, header_hash)
+    if header is not None and mine != (*header[:3], hashlib.sha256(header[4]).digest()):
+        raise Corrupt("slot file of another recording")
+    return generation, read_slots(data[at + 100 : -4], count)
+
+
+def unlock(header, identity, slot_file=None):
     core, salt, commitment, slots, _ = header
     number, ident, suite, private = identity
-    for slot_id, kem, wrapped in slots:
+    more = [] if slot_file is None else read_slot_file(slot_file, header)[1]
+    for slot_id, kem, wrapped in [*slots, *more]:
         if slot_id == ident and kem == number:
             info = b"recorderd/1 data key" + hashlib.sha256(core + salt + commitment).digest()
             data_key = suite.decrypt(wrapped, private, info)
@@ -141,11 +161,11 @@ def stream_hashes(media):
     return {stream: digest.hexdigest() for stream, digest in digests.items()}
 
 
-def judge(data, identity):
+def judge(data, identity, slot_file=None):
     """(answer, opened records)."""
     try:
         header = read_header(data)
-        _, record_key, nonce_base = unlock(header, identity)
+        _, record_key, nonce_base = unlock(header, identity, slot_file)
         opened = list(records(data, header, record_key, nonce_base))
     except Exception:
         return "corrupt", []
@@ -175,6 +195,8 @@ def table_value(name):
 
 
 FILE = bytes.fromhex(block("recording"))
+DETACHED = bytes.fromhex(block("detached"))
+SLOTS = bytes.fromhex(block("slots-1")), bytes.fromhex(block("slots-2"))
 IDENTITIES = [read_identity(line) for line in block("identities").splitlines()]
 
 
@@ -252,8 +274,62 @@ def test_no_changed_byte_leaves_it_complete():
         assert judge(bytes(damaged), IDENTITIES[1])[0] != "complete", at
 
 
-def test_the_manifest_is_signed_as_stated():
-    data = block("manifest").encode("ascii") + b"\n"
+def test_a_detached_recording_opens_with_its_slot_file_only():
+    header = read_header(DETACHED)
+    post_quantum, x25519 = IDENTITIES
+    assert header[3] == []
+    assert hashlib.sha256(header[4]).hexdigest() == table_value("header_hash of the detached recording")
+    assert header[2].hex() == table_value("its commitment")
+    assert hashlib.sha256(SLOTS[0]).hexdigest() == table_value("SHA-256 of slots-1")
+    assert [read_slot_file(each, header)[0] for each in SLOTS] == [1, 2]
+    for slot_file, opens, does_not in ((SLOTS[0], x25519, post_quantum), (SLOTS[1], post_quantum, x25519)):
+        answer, opened = judge(DETACHED, opens, slot_file)
+        assert (answer, [record[0] for record in opened]) == ("complete", [2, 4])
+        assert json.loads(opened[1][2])["summary"] == {"from": "1001"}
+        assert judge(DETACHED, does_not, slot_file)[0] == "corrupt"
+        assert judge(DETACHED, opens)[0] == "corrupt"
+        data_key = unlock(header, opens, slot_file)[0]
+        assert data_key == bytes(range(0xA0, 0xC0))
+
+
+@pytest.mark.parametrize("slot_file", SLOTS, ids=["generation 1", "generation 2"])
+def test_every_change_of_a_slot_file_is_found(slot_file):
+    for at in range(len(slot_file)):
+        damaged = bytearray(slot_file)
+        damaged[at] ^= 1 << (at % 8)
+        for data in (bytes(damaged), slot_file[:at]):
+            with pytest.raises((Corrupt, struct.error)):
+                read_slot_file(data)
+    with pytest.raises(Corrupt):
+        read_slot_file(slot_file + b"\0")
+
+
+def test_a_slot_file_of_another_recording_does_not_pass():
+    with pytest.raises(Corrupt, match="another"):
+        read_slot_file(SLOTS[0], read_header(FILE))
+
+
+def test_a_passphrase_opens_the_locked_identity():
+    tag, name, ident, number, text = block("locked").split()
+    assert tag == "recorderd-identity-scrypt-1"
+    data = base64.b64decode(text)
+    found = re.search(r"under the passphrase `([^`]+)`", DOCUMENT)
+    assert found is not None
+    key = hashlib.scrypt(
+        found[1].encode(), salt=data[:16], n=1 << int(number), r=8, p=1, dklen=32, maxmem=1 << 28
+    )
+    additional = f"recorderd/1 identity {name} {ident} {number}".encode()
+    private = AESGCM(key).decrypt(data[16:28], data[28:], additional)
+    public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    assert key_id(name, public).hex() == ident
+    assert private == base64.b64decode(block("identities").splitlines()[1].split()[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "records"), [("manifest", FILE, 3), ("manifest-detached", DETACHED, 2)]
+)
+def test_the_manifest_is_signed_as_stated(name, file, records):
+    data = block(name).encode("ascii") + b"\n"
     assert data.count(b"\n") == 1
     tail = len(b',"signature":{"ed25519":"","key":""}}\n') + 128 + 32
     body, signature = data[len(b'{"manifest":') : -tail], json.loads(data)["signature"]
@@ -266,13 +342,17 @@ def test_the_manifest_is_signed_as_stated():
     key.verify(bytes.fromhex(signature["ed25519"]), b"recorderd/1 manifest\n" + body)
     assert signature["key"] == key_id("ed25519", raw).hex()
     stated = json.loads(body)
-    assert stated["sha256"] == hashlib.sha256(FILE).hexdigest()
-    assert stated["bytes"] == stated["intact_bytes"] == len(FILE)
-    assert stated["records"] == 3
+    assert stated["sha256"] == hashlib.sha256(file).hexdigest()
+    assert stated["bytes"] == stated["intact_bytes"] == len(file)
+    assert stated["records"] == records
     documented = re.findall(
         r"^\| ((?:`\w+`(?:, )?)+) \|", DOCUMENT.split("## The manifest")[1].split("## Keys")[0], re.M
     )
     keys = {key for cell in documented for key in re.findall(r"`(\w+)`", cell)}
+    if file is FILE:  # of an earlier recorder
+        keys.remove("slots_sha256")
+    else:
+        assert stated["slots_sha256"] == hashlib.sha256(SLOTS[0]).hexdigest()
     assert set(stated) == keys
 
 
@@ -312,13 +392,39 @@ def test_the_program_reads_the_document(tmp_path):
             assert recording.summary == {"from": "1001"}
 
 
+@pytest.mark.parametrize("generation", [1, 2])
+def test_the_program_reads_the_detached_recording(tmp_path, generation):
+    from recorderd.errors import KeysMissing
+    from recorderd.spool.keys import load_identities
+    from recorderd.spool.reader import Recording
+
+    keys = tmp_path / "identity"
+    keys.write_text(block("locked" if generation == 1 else "identities") + "\n")
+    identities = load_identities([keys], ask=lambda _: b"correct horse battery staple")
+    recording_id = json.loads(read_header(DETACHED)[0])["recording"]
+    path = tmp_path / f"{recording_id}.rec"
+    path.write_bytes(DETACHED)
+    (tmp_path / f"{recording_id}.json").write_text(block("manifest-detached") + "\n")
+    with pytest.raises(KeysMissing, match="destroyed or are missing"):
+        Recording.open(path, identities)
+    (tmp_path / f"{recording_id}.key").write_bytes(SLOTS[generation - 1])
+    with Recording.open(path, identities) as recording:
+        assert recording.status == "complete"
+        assert recording.summary == {"from": "1001"}
+
+
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "header"])
 @pytest.mark.parametrize("suite", ["mlkem768-x25519", "x25519"])
-def test_the_decryptor_reads_the_program(tmp_path, suite):
+def test_the_decryptor_reads_the_program(tmp_path, suite, detached):
     """What the program writes today is what the document describes."""
-    from tests.spool_builder import make_desk
+    from tests.spool_builder import fill, make_desk
 
     desk = make_desk(tmp_path, suite)
-    sealed = desk.record(windows=2)
-    answer, opened = judge(sealed.path.read_bytes(), read_identity(desk.identity.line()))
+    writer = desk.start(detached=detached)
+    fill(writer, windows=2)
+    sealed = writer.seal({})
+    slot_file = sealed.path.with_suffix(".key").read_bytes() if detached else None
+    identity = read_identity(desk.identity.line())
+    answer, opened = judge(sealed.path.read_bytes(), identity, slot_file)
     assert answer == "complete"
     assert [record[0] for record in opened] == [2, 2, 1, 1, 4]

@@ -61,6 +61,7 @@ def test_a_recording_under_anothers_name_is_refused(desk, tmp_path):
         Recording.open(first.path, [desk.identity])
     anywhere = tmp_path / "any.rec"
     shutil.copy(second.path, anywhere)
+    shutil.copy(desk.spool.slot_path(second.recording), tmp_path)
     assert opened(anywhere, desk)[0] == COMPLETE
     assert opened(anywhere, desk, expected_id=second.recording)[0] == COMPLETE
     with pytest.raises(SpoolCorrupt, match=r"any\.rec: holds"):

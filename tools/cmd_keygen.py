@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recorderd.spool.keys import DEFAULT_SUITE, SUITES, generate_identity
 from recorderd.tools.command import Session
+from recorderd.tools.identities import add_passphrase_option, new_passphrase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite", choices=tuple(SUITES), default=DEFAULT_SUITE, help="default: post-quantum hybrid"
     )
+    parser.add_argument(
+        "--passphrase",
+        action="store_true",
+        help="protect the private identity by a passphrase, asked for twice",
+    )
+    add_passphrase_option(parser)
 
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Generate; returns 0."""
     path: Path = arguments.output
-    recipient = generate_identity(path, arguments.suite)
+    passphrase = new_passphrase(arguments, path) if arguments.passphrase else None
+    recipient = generate_identity(path, arguments.suite, passphrase)
     public = path.with_name(path.name + ".pub")
     if session.json:
         session.emit(
