@@ -50,6 +50,7 @@ class Call:
         first_hop: from where to where its first message went; the caller is on the first side.
         unsignalled: there is media and nothing else: no signalling of it was seen.
         excluded: why it is not to be recorded, from the policy; empty where it is.
+        retention: the class by which its recording is kept; empty for the default's.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Call:
     hosts: set[str] = field(default_factory=set)
     first_hop: tuple[str, str] | None = None
     excluded: str = ""
+    retention: str = ""
     unsignalled: bool = False
 
     def expected_speakers(self) -> tuple[Side, ...]:

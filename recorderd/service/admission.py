@@ -5,7 +5,7 @@ out before anything of them is written.
 from dataclasses import dataclass, field
 
 from recorderd.calls.call import Call
-from recorderd.calls.policy import CallFacts, Policy
+from recorderd.calls.policy import DEFAULT, CallFacts, Policy
 from recorderd.calls.privacy import wish
 from recorderd.media.streams import EXCLUDED, StreamTable
 from recorderd.wire.endpoint import Endpoint
@@ -14,10 +14,12 @@ from recorderd.wire.sip import SipMessage
 
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:
-    """The rules, and a SIP header (lower case) whose ``off`` excludes a call, too."""
+    """The rules, a SIP header (lower case) whose ``off`` excludes a call, too, and rules whose names are the
+    classes by which recordings are kept."""
 
     policy: Policy = field(default_factory=Policy)
     header: str | None = None
+    retention: Policy | None = None
 
 
 class Admission:
@@ -25,7 +27,9 @@ class Admission:
 
     def __init__(self, settings: AdmissionSettings, streams: StreamTable) -> None:
         self._policy, self._header, self._streams = settings.policy, settings.header, streams
-        self._asks = not settings.policy.trivial or settings.header is not None
+        self._retention = settings.retention
+        asked = not settings.policy.trivial or settings.retention is not None
+        self._asks = asked or settings.header is not None
         self._rows: dict[str, list[int]] = {}
         self.streams_left_out = 0
         """Streams of excluded calls: their packets are dropped as they come."""
@@ -49,6 +53,9 @@ class Admission:
         )
         decision = self._policy.decide(facts)
         call.excluded = decision.reason if decision.excluded else ""
+        if self._retention is not None and not decision.excluded:
+            rule = self._retention.decide(facts).rule
+            call.retention = "" if rule == DEFAULT else rule
 
     @staticmethod
     def joined(call: Call, first: Call) -> None:
