@@ -2,16 +2,23 @@
 
 The recordings are the truth and the index can be rebuilt from them, so an index that cannot be written to (a
 full disk, another process that holds it) stops no recording: what it is to be told waits until it can be.
+
+Finished recordings, outcomes and alerts go into the ledger first, all of a round together, and wait just so.
 """
 
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from recorderd.errors import RecorderError
 from recorderd.service.worker import Worker
 from recorderd.spool.index import Index
+from recorderd.spool.ledger import Ledger
+from recorderd.spool.ledger_entries import Entry
+from recorderd.spool.ledger_keeping import alert_entry, call_entry, recording_entry
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +30,22 @@ LAST_TRIES: Final = 2
 MAX_WAITING: Final = 200_000
 """Entries that wait for a disk that stays full; beyond it the oldest are given up, with a line in the log."""
 
+MAX_ENTERED: Final = 2_000
+"""Entries of one append to the ledger."""
+
 _Entry = tuple[str, tuple[Any, ...]]
+
+_ENTERED: Final = frozenset({"recording_finished", "call_saved", "alert_added"})
+"""What the index is told that becomes an entry of the ledger."""
+
+
+def _entry(method: str, arguments: tuple[Any, ...], time_us: int) -> Entry:
+    if method == "call_saved":
+        return call_entry(arguments[0], time_us)
+    if method == "alert_added":
+        return alert_entry(arguments[0], time_us)
+    recording, state, _, path, sha256, size = arguments[:6]
+    return recording_entry(recording, state, path, sha256, size, time_us)
 
 
 class Journal:
@@ -34,9 +56,15 @@ class Journal:
     """
 
     def __init__(
-        self, index: Index, trouble: Callable[[RecorderError], None], every_s: float = EVERY_S
+        self,
+        index: Index,
+        trouble: Callable[[RecorderError], None],
+        every_s: float = EVERY_S,
+        ledger: Ledger | None = None,
     ) -> None:
-        self._index, self._trouble = index, trouble
+        self._index, self._trouble, self._ledger = index, trouble, ledger
+        self._unentered: deque[tuple[str, tuple[Any, ...], int]] = deque()
+        self._ledger_failing = False
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, _Entry] = {}
         self._worker = Worker("journal", self._round, every_s)
@@ -57,6 +85,11 @@ class Journal:
                 oldest = self._waiting.pop(next(iter(self._waiting)))
                 log.error("the index cannot be written to and too much waits: an entry is lost: %s", oldest)
             self._waiting[key] = (method, arguments)
+            if self._ledger is not None and method in _ENTERED:
+                self._unentered.append((method, arguments, time.time_ns() // 1000))
+                if len(self._unentered) > MAX_WAITING:
+                    # What is about recordings and calls is found at the next start, as the index has them.
+                    self._unentered.popleft()
 
     def check(self) -> None:
         """Raise what killed the thread, if something did."""
@@ -73,8 +106,11 @@ class Journal:
             self._round()
         if self._waiting:
             log.error("the index cannot be written to: %d entries are lost", len(self._waiting))
+        if self._unentered:
+            log.error("the ledger cannot be written to: %d entries wait for a start", len(self._unentered))
 
     def _round(self) -> None:
+        self._enter()
         with self._lock:
             taken, self._waiting = self._waiting, {}
         if not taken:
@@ -87,3 +123,30 @@ class Journal:
             with self._lock:
                 self._waiting = taken | self._waiting
             self._trouble(error)
+
+    def _enter(self) -> None:
+        """Into the ledger, durably, before the index says that it is so."""
+        while self._ledger is not None and self._unentered:
+            with self._lock:
+                taken = [self._unentered.popleft() for _ in range(min(len(self._unentered), MAX_ENTERED))]
+            entries = [_entry(*each) for each in taken]
+            try:
+                leaves = self._ledger.append(entries)
+            except RecorderError as error:
+                with self._lock:
+                    self._unentered.extendleft(reversed(taken))
+                self._cannot_enter(error)
+                return
+            self._ledger_failing = False
+            self.add("ledger_entered", leaves.start, entries)
+            while self._ledger.repairs:
+                self._tell(self._ledger.repairs.pop())
+
+    def _cannot_enter(self, error: RecorderError) -> None:
+        if not self._ledger_failing:
+            self._ledger_failing = True
+            log.error("the ledger, whose entries wait: %s", error)
+            self._tell(str(error))
+
+    def _tell(self, error: str) -> None:
+        self.add("alert_added", {"kind": "ledger", "time_ns": time.time_ns(), "fields": {"error": error}})

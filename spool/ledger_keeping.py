@@ -1,0 +1,121 @@
+"""What of the index belongs into the ledger, and how both are brought into line: entries that were made while
+nobody told the index, and recordings and calls that a crash kept from being entered.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from recorderd.spool.index import Index
+from recorderd.spool.layout import MANIFEST_SUFFIX, RECORD_SUFFIX, Spool
+from recorderd.spool.ledger import FOLDER, Ledger
+from recorderd.spool.ledger_entries import Entry, call_subject
+from recorderd.spool.times import rfc3339
+
+_CALL_FIELDS: Final = (
+    "call_id",
+    "from",
+    "to",
+    "first_seen",
+    "answered_at",
+    "ended_at",
+    "outcome",
+    "reason",
+    "recording",
+)
+_BATCH: Final = 500
+_DAY_US: Final = 86_400_000_000
+
+
+def ledger_of(spool: Spool) -> Ledger:
+    """The ledger of a spool."""
+    return Ledger(spool.path / FOLDER)
+
+
+def call_entry(row: Mapping[str, Any], time_us: int) -> Entry:
+    """What became of a call: a row as ``calls --json`` has it."""
+    fields = {name: row.get(name) for name in _CALL_FIELDS}
+    return Entry("call", time_us, call_subject(row["first_seen"], row["call_id"]), fields)
+
+
+def recording_entry(
+    recording: str, state: str, path: Path | str, sha256: str | None, size: int | None, time_us: int
+) -> Entry:
+    """A finished recording: its file, and the hash of the manifest that stands beside it now."""
+    manifest = os.fspath(path).removesuffix(RECORD_SUFFIX) + MANIFEST_SUFFIX
+    try:
+        descriptor = os.open(manifest, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, os.fstat(descriptor).st_size + 1)
+        finally:
+            os.close(descriptor)
+        digest: str | None = hashlib.sha256(data).hexdigest()
+    except OSError:
+        digest = None
+    fields = {"state": state, "sha256": sha256, "bytes": size, "manifest_sha256": digest}
+    return Entry("recording", time_us, recording, fields)
+
+
+def alert_entry(alert: Mapping[str, Any], time_us: int) -> Entry:
+    """An alert: its kind, when what it tells of happened, and its fields."""
+    fields = {**alert["fields"], "happened_us": alert["time_ns"] // 1000}
+    return Entry("alert", time_us, alert["kind"], fields)
+
+
+def enter(ledger: Ledger, index: Index | None, entries: Sequence[Entry]) -> range:
+    """Append entries, and tell the index. Raises as :meth:`Ledger.append`, and what the index raises: the
+    entries are in the ledger then, and the index learns of them later."""
+    leaves = ledger.append(entries)
+    if index is not None:
+        with index.batch():
+            index.ledger_entered(leaves.start, entries)
+    return leaves
+
+
+def learn(ledger: Ledger, index: Index) -> int:
+    """Tell the index of the entries that it does not know; returns how many it knew that the ledger has not:
+    more than 0 where somebody set the ledger back. Raises SpoolCorrupt, SpoolError, DiskFull."""
+    size = ledger.size
+    gone = index.ledger_forget(size)
+    first = index.ledger_known()
+    while first < size:
+        end = min(first + _BATCH, size)
+        entries = [Entry.from_bytes(data) for data in ledger.entries(first, end)]
+        with index.batch():
+            index.ledger_entered(first, entries)
+        first = end
+    return gone
+
+
+def reconcile(spool: Spool, ledger: Ledger, index: Index, *, until_us: int | None = None) -> int:
+    """Enter the finished recordings and the calls with an outcome that the ledger has no entry of; returns
+    how many. Those of before ``until_us`` only, where others enter the later ones.
+
+    What is a day older than the last start was seen to then. Raises as :meth:`Ledger.append`.
+    """
+    started = index.ledger_last("started")
+    since = None if started is None else rfc3339(started - _DAY_US)
+    until = None if until_us is None else rfc3339(until_us)
+    entered, after = 0, None
+    while rows := index.ledger_lacks_recordings(since, until, _BATCH, after):
+        now, after = time.time_ns() // 1000, rows[-1]["id"]
+        enter(
+            ledger,
+            index,
+            [
+                recording_entry(
+                    row["id"], row["state"], spool.record_path(row["id"]), row["sha256"], row["bytes"], now
+                )
+                for row in rows
+            ],
+        )
+        entered += len(rows)
+    while rows := index.ledger_lacks_calls(since, until, _BATCH):
+        # Not once more through all that was entered just now.
+        since = rows[-1]["first_seen"]
+        enter(ledger, index, [call_entry(row, time.time_ns() // 1000) for row in rows])
+        entered += len(rows)
+    return entered
