@@ -9,9 +9,10 @@ import pytest
 
 from recorderd.errors import RemoteError
 from recorderd.spool.index import Index
+from recorderd.spool.pacing import LONGEST_PAUSE_S, longest_pause_s
 from recorderd.spool.recovery import recover, recover_part
 from recorderd.spool.stores import LocalStore, MemoryStore, RemoteOutage, file_hash
-from recorderd.spool.sync import LONGEST_PAUSE_S, Synchronizer, open_remotes, pause_s
+from recorderd.spool.sync import Synchronizer, open_remotes
 from tests.spool_builder import STARTED_NS, fill, make_desk
 
 SECOND = 1_000_000_000
@@ -59,7 +60,8 @@ def states(index, remote="nas"):
 
 def holds(root, sealed):
     folder = root / sealed.path.parent.name
-    pairs = [(folder / path.name, path) for path in (sealed.path, sealed.manifest_path)]
+    files = (sealed.path, sealed.manifest_path, sealed.path.with_suffix(".key"))
+    pairs = [(folder / path.name, path) for path in files]
     return all(copy.exists() and copy.read_bytes() == path.read_bytes() for copy, path in pairs)
 
 
@@ -124,9 +126,10 @@ def test_progress_is_told(desk, index, nas):
 def test_it_stops_when_told_and_goes_on_later(desk, index, nas):
     record(desk, index, 0, 1, 2)
     synchronizer = Synchronizer(desk.spool, index, {"nas": LocalStore(nas)})
-    answers = iter([False, True])
-    (report,) = synchronizer.run(stopping=lambda: next(answers))
-    assert (report.verified, report.pending) == (1, 2)
+    steps = []
+    (report,) = synchronizer.run(stopping=lambda: len(steps) > 2, progress=steps.append)
+    assert {step.number for step in steps} == {1, 2}
+    assert (report.verified, report.pending, report.outage) == (1, 2, False)
     assert synchronizer.run()[0].verified == 2
 
 
@@ -170,11 +173,11 @@ def outage_another_disk(root):
 @pytest.mark.parametrize("outage", [outage_missing, outage_not_mounted, outage_another_disk])
 def test_an_outage_of_three_days_is_caught_up_with(desk, index, nas, clock, outage):
     record(desk, index, 0)
-    synchronizer = Synchronizer(desk.spool, index, {"nas": LocalStore(nas)}, clock)
+    store = LocalStore(nas)
+    synchronizer = Synchronizer(desk.spool, index, {"nas": store}, clock)
     assert synchronizer.run()[0].ok
     end = outage(nas)
     probes = []
-    store = synchronizer.remotes["nas"]
     real = store.probe
     store.probe = lambda: probes.append(clock.now) or real()
     for number in range(1, 73):
@@ -254,7 +257,7 @@ def test_a_replaced_disk_is_adopted_on_purpose(desk, index, nas, clock):
 
 
 def test_pauses_grow_and_end():
-    pauses = [pause_s(failures) for failures in range(1, 40)]
+    pauses = [longest_pause_s(failures) for failures in range(1, 40)]
     assert pauses[:3] == [2, 4, 8]
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE_S
@@ -343,14 +346,14 @@ def test_an_outage_in_the_midst_stops_at_once(desk, index, clock):
 
         def put(self, name, path, sent=None):
             self.puts += 1
-            if self.puts > 3:
+            if self.puts > 4:  # the host's key, and the three files of the first recording
                 raise RemoteOutage("connection lost")
             super().put(name, path, sent)
 
     store = Breaking()
     (report,) = Synchronizer(desk.spool, index, {"nas": store}, clock).run()
     assert (report.verified, report.outage, report.pending) == (1, True, 4)
-    assert store.puts == 4
+    assert store.puts == 5
 
 
 def test_more_failures_than_a_batch_hold_nothing_back(desk, index, clock):
@@ -505,9 +508,10 @@ def test_what_was_sent_but_not_noted_is_read_back_and_not_sent_again(desk, index
     store = Liar(0, lost)
     store.put(f"2026-11-21/{sealed.recording}.rec", sealed.path)
     store.put(f"2026-11-21/{sealed.recording}.json", sealed.manifest_path)
+    store.put(f"2026-11-21/{sealed.recording}.key", desk.spool.slot_path(sealed.recording))
     (report,) = Synchronizer(desk.spool, index, {"nas": store}, clock).run()
     assert report.verified == 1
-    assert store.puts == 2
+    assert store.puts == 3
 
 
 def test_an_older_object_of_the_same_size_is_replaced(desk, index, nas, clock):
