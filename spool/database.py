@@ -4,6 +4,7 @@ Two processes use it at once (the capturing one and the one that carries recordi
 and writers wait for each other. How it is only read is in :mod:`recorderd.spool.database_reading`.
 """
 
+import errno
 import json
 import os
 import sqlite3
@@ -192,9 +193,17 @@ class SpoolDatabase:
 
 
 def _create(path: Path) -> None:
-    """SQLite would let everybody read it; what it puts beside the file has the file's mode."""
+    """SQLite would let everybody read it; what it puts beside the file has the file's mode.
+
+    One that is there is not opened: closing it would give up the locks of every connection that this process
+    has to it (fcntl(2)), and another process would then take away the log under them.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise disk_error(error, path) from None
     except OSError as error:
         raise disk_error(error, path) from None
 

@@ -4,6 +4,8 @@ SQLite wants to write beside a database with a write-ahead log even when it only
 Where it may not, nobody else writes there either, and the file is read as it is.
 """
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -12,8 +14,10 @@ _REFUSALS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PE
 
 def connect_reading(path: Path, busy_ms: int) -> sqlite3.Connection:
     """A connection that reads. Raises sqlite3.Error and OSError."""
-    with path.open("rb"):
-        pass  # Permission denied is better told by the system than by SQLite.
+    # Permission denied is better told by the system than by SQLite. But not by opening the file: closing it
+    # would give up the locks of this process's other connections to it (fcntl(2)).
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     try:
         return _connect(path, "mode=ro", busy_ms)
     except sqlite3.OperationalError as error:

@@ -36,8 +36,8 @@ def rebuild(spool: Spool, index: Index, public: "HostPublic | None" = None) -> t
     others.
 
     Manifests are checked against ``public`` where it is given. What the index knows already stays as it is.
-    Calls without a recording, and what the remotes have, are not in the files: the first are lost, the
-    second is verified anew.
+    A manifest without its recording is of one that is not here any more. Calls are in the ledger, if anywhere
+    (:mod:`recorderd.spool.reindex`); what the remotes have is verified anew.
     """
     from recorderd.spool.manifest import load_manifest
 
@@ -47,14 +47,19 @@ def rebuild(spool: Spool, index: Index, public: "HostPublic | None" = None) -> t
     for start in range(0, len(names), _BATCH):
         with index.batch():
             for name in names[start : start + _BATCH]:
-                if index.has_recording(name) or not spool.record_path(name).exists():
+                if index.has_recording(name):
                     continue
+                here = spool.record_path(name).exists()
+                if not here and spool.part_path(name).exists():
+                    continue  # its manifest came first, and recovery is to end it
                 try:
                     manifest = load_manifest(spool.manifest_path(name), public)
                 except SpoolCorrupt as error:
                     problems.append(str(error))
                     continue
                 put_manifest(index, manifest, spool.record_path(name))
+                if not here:
+                    index.set_present([name], False)
                 entered += 1
     return entered, problems
 
@@ -73,11 +78,16 @@ def open_for_reading(spool: Spool) -> tuple[Index, list[str]]:
 
     _, problems = rebuild(spool, index, find_host_public(spool))
     problems += [f"{spool.manifest_path(name)}: the manifest is missing" for name in spool.unstated()]
+    enter_parts(spool, index)
+    index.refuse_writing()
+    return index, problems
+
+
+def enter_parts(spool: Spool, index: Index) -> None:
+    """Enter the recordings in progress, of which not more is known than when they began."""
     with index.batch():
         for name in spool.parts():
             index.recording_started(name, {"started_at": _start(name)})
-    index.refuse_writing()
-    return index, problems
 
 
 def open_for_writing(spool: Spool, public: "HostPublic | None" = None) -> tuple[Index, list[str]]:

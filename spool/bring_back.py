@@ -1,0 +1,161 @@
+"""Brings a recording back from a remote: to a host that lost it, or let it go for want of room.
+
+Nothing gets its name before it was checked: the manifest by the host's signature, the recording by the hash
+that the manifest states, the key slots by the header that they belong to. The recording is named last, so
+that a crash at any moment leaves what looks like one that is still away, and never one without its manifest.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from recorderd.errors import RemoteError, SpoolCorrupt
+from recorderd.spool.durable import TEMPORARY, disk_error, make_folder, sync_folder, write_all, write_file
+from recorderd.spool.layout import DAMAGED_SUFFIX, MANIFEST_SUFFIX, RECORD_SUFFIX, SLOT_SUFFIX, Spool
+from recorderd.spool.manifest import Manifest, load_manifest, parse_manifest
+from recorderd.spool.reader import RecordFile
+from recorderd.spool.scan import read_header
+from recorderd.spool.signing import HostPublic
+from recorderd.spool.slot_files import changing, read_slots
+from recorderd.spool.slots import SlotFile, parse_slots
+from recorderd.spool.stores import CHUNK, Store
+
+MAX_SMALL = 4 * 1024 * 1024
+"""Manifests and key slots are smaller; what is larger is neither."""
+
+Told = Callable[[int], None]
+
+
+def bring_back(
+    store: Store, spool: Spool, recording_id: str, public: HostPublic, told: Told | None = None
+) -> None:
+    """Put recording, manifest and key slots in place, durably, each checked first; ``told`` gets the bytes so
+    far.
+
+    A file of the recording that is there and is not what was sealed is kept as ``.rec.damaged``. Key slots
+    that are there stay, unless those of the remote are of a later generation. Raises RemoteError where the
+    remote does not have it, SpoolCorrupt where what it has is not what was sealed, DiskFull and SpoolError.
+    """
+    manifest = bring_statement(store, spool, recording_id, public)
+    path = spool.record_path(recording_id)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        try:
+            _fetch(store, f"{path.parent.name}/{path.name}", temporary, manifest, told)
+            _check_header(temporary, manifest, spool.slot_path(recording_id))
+            if path.exists():
+                _keep_as_evidence(path)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+def bring_statement(store: Store, spool: Spool, recording_id: str, public: HostPublic) -> Manifest:
+    """Put the manifest and the key slots alone in place: enough to tell what there is, and where.
+
+    The manifest that is there stays if it is the host's. Raises as :func:`bring_back`.
+    """
+    path = spool.manifest_path(recording_id)
+    name = f"{path.parent.name}/{recording_id}"
+    try:
+        manifest = load_manifest(path, public)
+        data = None
+    except SpoolCorrupt:
+        data = _small(store, name + MANIFEST_SUFFIX)
+        try:
+            manifest = parse_manifest(data, public)
+        except SpoolCorrupt as error:
+            raise SpoolCorrupt(f"{name}{MANIFEST_SUFFIX} of the remote: {error}") from None
+    if manifest.recording != recording_id:
+        raise SpoolCorrupt(f"{name}{MANIFEST_SUFFIX}: the manifest is of {manifest.recording}")
+    try:
+        if data is not None:
+            make_folder(path.parent)
+            write_file(path, data)
+        _bring_slots(store, name + SLOT_SUFFIX, spool.slot_path(recording_id), manifest)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    return manifest
+
+
+def _bring_slots(store: Store, name: str, path: Path, manifest: Manifest) -> None:
+    with changing(path.parent):
+        try:
+            here = read_slots(path)
+        except SpoolCorrupt:
+            here = None
+        if store.size(name) is None:
+            return  # destroyed there, perhaps: the recording is what it is without them
+        found = parse_slots(_small(store, name))
+        if not _of(found, manifest):
+            raise SpoolCorrupt(f"{name} of the remote: key slots of another recording")
+        if here is None or not _of(here, manifest) or here.generation < found.generation:
+            write_file(path, found.raw)
+
+
+def _of(slots: SlotFile, manifest: Manifest) -> bool:
+    return (slots.recording, slots.header_hash.hex()) == (manifest.recording, manifest.header_sha256)
+
+
+def _small(store: Store, name: str) -> bytes:
+    """All of a small object. Raises RemoteError."""
+    try:
+        with store.open(name) as stream:
+            data = b""
+            while len(data) <= MAX_SMALL and (chunk := stream.read(CHUNK)):
+                data += chunk
+    except OSError as error:
+        raise RemoteError(f"{name}: {error.strerror or error} while reading it") from None
+    if len(data) > MAX_SMALL:
+        raise RemoteError(f"{name}: too large to be what it is named")
+    return data
+
+
+def _fetch(store: Store, name: str, target: Path, manifest: Manifest, told: Told | None) -> None:
+    """The recording's bytes into a file, on the disk, if they are those that were sealed. Raises OSError of
+    the disk alone."""
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        stream = store.open(name)
+        with stream:
+            while size <= manifest.bytes:
+                try:
+                    chunk = stream.read(CHUNK)
+                except OSError as error:
+                    raise RemoteError(f"{name}: {error.strerror or error} while reading it") from None
+                if not chunk:
+                    break
+                write_all(descriptor, chunk)
+                digest.update(chunk)
+                size += len(chunk)
+                if told is not None:
+                    told(size)
+        if (size, digest.hexdigest()) != (manifest.bytes, manifest.sha256):
+            raise SpoolCorrupt(f"{name} of the remote: not what was sealed")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_header(path: Path, manifest: Manifest, slots_path: Path) -> None:
+    """That header, manifest and key slots are of one recording."""
+    with RecordFile(path) as file:
+        header = read_header(file.read)
+    if (header.core.recording, header.hash.hex()) != (manifest.recording, manifest.header_sha256):
+        raise SpoolCorrupt(f"{manifest.recording}: the header is not the one stated in the manifest")
+    slots = read_slots(slots_path)
+    if slots is not None and not slots.belongs_to(header):
+        raise SpoolCorrupt(f"{slots_path}: key slots: they are of another recording")
+
+
+def _keep_as_evidence(path: Path) -> None:
+    """What stood there under the recording's name is not what was sealed."""
+    kept = path.with_name(path.name.removesuffix(RECORD_SUFFIX) + DAMAGED_SUFFIX)
+    if not kept.exists():
+        kept.hardlink_to(path)
