@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz", action="store_true", help=f"property tests alone, with {FUZZ_TIMES} times their inputs"
     )
+    parser.addoption("--thorough", action="store_true", help="tests/faults in their long forms")
 
 
 def pytest_configure(config: pytest.Config) -> None:

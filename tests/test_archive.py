@@ -17,10 +17,12 @@ from recorderd.service.engine import Engine
 from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.replay import replay
 from recorderd.spool.index import Index
-from recorderd.spool.keys import generate_identity, load_recipients
+from recorderd.spool.keys import generate_identity, load_identities, load_recipients
 from recorderd.spool.layout import Spool
+from recorderd.spool.reader import Recording
 from recorderd.spool.recovery import recover
 from recorderd.spool.signing import HostKey
+from recorderd.spool.verify import verify
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
 
@@ -111,8 +113,8 @@ def test_a_locked_index_does_not_hold_up_the_capture(tmp_path):
         assert {row["outcome"] for row in index.calls()} == {"complete"}
 
 
-def test_a_disk_that_loses_what_is_written_ends_the_recording_and_says_so(tmp_path, monkeypatch):
-    """The sync fails, and so does that of the recording itself: the call is partial, and an alert waits."""
+def test_what_a_disk_loses_goes_to_a_new_segment_and_it_is_said_so(tmp_path, monkeypatch):
+    """The sync fails, and so does that of the recording itself: what is in memory goes to a new file."""
     capture = captured(tmp_path, calls=1)
 
     def lost(_) -> None:
@@ -133,12 +135,25 @@ def test_a_disk_that_loses_what_is_written_ends_the_recording_and_says_so(tmp_pa
     assert isinstance(archive.trouble, SpoolError)
     with Index.open(Spool(tmp_path / "spool")) as index:
         (call,) = index.calls()
-        assert call["outcome"] == "partial"
+        assert call["outcome"] == "complete"
         assert "the disk lost what was written" in call["reason"]
         assert "disk" in {alert["kind"] for alert in index.alerts_pending()}
-        (found,) = recover(Spool(tmp_path / "spool"), index, archive.host_key)
-    assert found.state == "recovered"
-    assert found.records > 2
+        first, second = sorted(index.recordings(), key=lambda row: row["state"])
+        assert (first["state"], second["state"]) == ("recovered", "sealed")
+        assert (first["outcome"], second["outcome"]) == ("partial", "complete")
+        assert f"goes on in {second['id']}" in first["reason"]
+        assert (call["recording"], second["previous"], second["segment"]) == (second["id"], first["id"], 1)
+        assert second["started_at"] >= first["started_at"]
+        assert not list(recover(Spool(tmp_path / "spool"), index, archive.host_key))
+    spool = Spool(tmp_path / "spool")
+    identities = load_identities([tmp_path / "key"])
+    with Recording.open(spool.record_path(second["id"]), identities) as segment:
+        assert segment.header.core.previous_json == {"recording": first["id"], "sha256": first["sha256"]}
+        assert segment.status == "complete"
+        assert [event["event"] for event in segment.events][:1] == ["call"]
+    for row in (first, second):
+        verdict = verify(spool, row["id"], archive.host_key.public, identities)
+        assert verdict.ok, verdict.problems
 
 
 def _raise_spool_error() -> None:

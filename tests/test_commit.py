@@ -41,6 +41,9 @@ class Kept:
     def unsealed(self, ended, error) -> None:
         self.given_up.append((ended.writer.recording_id, error))
 
+    def mend(self) -> None:
+        pass
+
     def torn(self, writer, error) -> None:
         self.lost.append((writer.recording_id, error))
 

@@ -6,7 +6,7 @@ import pytest
 from recorderd.capture.files import open_capture
 from recorderd.media.table import PacketTable
 from recorderd.service.engine import Engine
-from recorderd.service.engine_settings import EngineSettings
+from recorderd.service.engine_settings import Bounds, EngineSettings
 from recorderd.service.overload import (
     FILL,
     FULL,
@@ -218,7 +218,7 @@ def test_the_engine_books_what_it_had_no_room_for(tmp_path):
                 engine.advance(int(frames.time_ns.max()))
         engine.finish("capture ended")
 
-    recorded = record_by(tmp_path, feed, EngineSettings(pending_bytes=20_000))
+    recorded = record_by(tmp_path, feed, EngineSettings(bounds=Bounds(pending_bytes=20_000)))
     for truth in simulator.calls:
         call = recorded.call(truth)
         assert call["outcome"] in ("partial", "missing")

@@ -47,16 +47,20 @@ class Disk:
             pytest.skip(f"needs mkfs.{kind}")
         folder.mkdir()
         self.image, self.mount = folder / "image", folder / "mount"
+        # The copy has the name of the disk that may still be going away.
+        self._options = "loop,nouuid" if kind == "xfs" else "loop"
         with self.image.open("wb") as file:
             file.truncate(SIZE_MB[kind] << 20)
         subprocess.run([f"mkfs.{kind}", "-q", str(self.image)], check=True, capture_output=True)
-        self._mount(self.image)
-
-    def _mount(self, image: Path) -> None:
-        self.mount.mkdir(exist_ok=True)
-        command = ["mount", "-o", "loop", str(image), str(self.mount)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
+        if self._mount(self.image):
             pytest.skip("image files cannot be mounted here")
+
+    def _mount(self, image: Path) -> str:
+        """Mount; why it cannot be done, if so."""
+        self.mount.mkdir(exist_ok=True)
+        command = ["mount", "-o", self._options, str(image), str(self.mount)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stderr if done.returncode else ""
 
     def cut(self) -> None:
         """The power fails now."""
@@ -71,7 +75,8 @@ class Disk:
         copy = self.image.with_name("copy")
         shutil.copy(self.image, copy)
         self.unmount()
-        self._mount(copy)
+        wrong = self._mount(copy)
+        assert not wrong, wrong
 
     def unmount(self) -> None:
         """Let it go, whatever its state is."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recorderd.service.engine_settings import EngineSettings
+from recorderd.service.engine_settings import Bounds, EngineSettings
 from recorderd.spool.reader import Recording
 from recorderd.wire.sdes import SUITES
 from tests.recorder import Recorded, assert_exact, record_files, samples
@@ -328,7 +328,7 @@ def test_what_waits_is_bounded(tmp_path):
         simulator.add(CallScript(talk_s=6, caller_host=f"10.7.0.{number + 1}", sip_port=7000))
     truth = simulator.add(CallScript(talk_s=3, start_s=9))
     capture = Secured().write(simulator.write(tmp_path / "plain.pcap"), tmp_path / "sealed.pcap")
-    recorded = record_files(tmp_path, [capture], EngineSettings(pending_bytes=200_000))
+    recorded = record_files(tmp_path, [capture], EngineSettings(bounds=Bounds(pending_bytes=200_000)))
     assert recorded.engine.secured.table.overflow > 0
     assert len(recorded.calls) == 1
     assert recorded.call(truth)["outcome"]

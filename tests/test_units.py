@@ -74,3 +74,8 @@ def test_the_target_wants_both() -> None:
     assert settings("recorderd.target")["Wants"] == [" ".join(SERVICES)]
     for unit in SERVICES:
         assert settings(unit)["PartOf"] == ["recorderd.target"]
+
+
+def test_neither_core_files_nor_the_swap_get_what_is_in_memory() -> None:
+    assert settings("recorderd-capture.service")["LimitCORE"] == ["0"]
+    assert settings("recorderd-capture.service")["MemorySwapMax"] == ["0"]

@@ -17,6 +17,14 @@ RESTARTED: Final = "recorder restarted"
 OVERLOADED: Final = "recorder overloaded"
 
 
+#: The same for calls that began when little of the disk was left.
+NO_ROOM: Final = "disk full: what is left is kept for the calls in progress"
+
+
+#: The same where nothing at all was left.
+REFUSED: Final = "disk full: no room for another recording"
+
+
 #: Begins the cause of the end of calls that were believed to be over since nothing was heard any more.
 STILL: Final = "no media for"
 
@@ -71,8 +79,8 @@ def outcome(call: Call, media: MediaFacts) -> Outcome:
     reasons = [*_losses(media), *(["joined in mid-call"] if call.joined else [])]
     expected = call.expected_speakers()
     if not any(media.tracks.values()):
-        # Nobody looked at the media of a call that was shed.
-        why = [] if media.failure == OVERLOADED else [_why_nothing(call, media)]
+        # Nobody looked at the media of a call that was not begun.
+        why = [] if media.failure in (OVERLOADED, NO_ROOM, REFUSED) else [_why_nothing(call, media)]
         return Outcome("missing", "; ".join([*reasons, *why, *_besides(call)]))
     absent = [side for side in expected if not media.tracks.get(side)]
     reasons += [f"no media from {side}" for side in absent]

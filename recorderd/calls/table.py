@@ -112,6 +112,10 @@ class CallTable:
                 self._lingered.add(key)
         return events
 
+    def leapt(self, by: int) -> None:
+        """The clock was set ahead by so many ns: that nothing was heard meanwhile means nothing."""
+        self._timers.leapt(by)
+
     def end(self, call: str, now: int, since: int, cause: str) -> list[CallEvent]:
         """Say that a call in progress is over and was so since a moment: there is reason to believe it."""
         events = self._end(call, now, cause)

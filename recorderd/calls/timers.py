@@ -73,6 +73,11 @@ class Timers:
             self._elapsed += min(now - self._last, MAX_STEP)
         self._last = now
 
+    def leapt(self, by: int) -> None:
+        """The clock was set ahead by so many ns: no time has passed."""
+        if self._last is not None:
+            self._last += by
+
     def arm(self, key: str, before: State | None, state: State) -> None:
         """A call was heard of, now in `state`; `before` is what it was armed with last, None if never."""
         if before is not None:

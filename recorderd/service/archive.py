@@ -6,10 +6,10 @@ recordings are sealed by :mod:`recorderd.service.commit`, the index is told by
 :mod:`recorderd.service.journal`.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from recorderd.calls.outcomes import MediaFacts, outcome
 from recorderd.calls.privacy import Masks
 from recorderd.calls.table import Call
-from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.errors import DiskFull, NoRoom, RecorderError, SpoolError
 from recorderd.quality.review import Thresholds, review
 from recorderd.service.account import (
     call_ids,
@@ -30,14 +30,24 @@ from recorderd.service.account import (
     summary,
     together,
 )
-from recorderd.service.commit import EVERY_S, Ended, GroupCommit
+from recorderd.service.commit import EVERY_S, Ended, GroupCommit, Written
 from recorderd.service.engine import Engine
 from recorderd.service.journal import Journal
+from recorderd.service.keeping import Keeping
+from recorderd.service.reserve import Reserve
+from recorderd.service.segments import SegmentedRecording
 from recorderd.service.session import Session, Sink
 from recorderd.service.tracks import tracks_of
+from recorderd.spool.budget import Limits
+from recorderd.spool.durable import disk_error, forget_cached
+from recorderd.spool.free_space import bytes_of
+from recorderd.spool.header import Previous
 from recorderd.spool.index import Index
 from recorderd.spool.keys import Recipient
 from recorderd.spool.layout import RECORD_SUFFIX, Spool, new_recording_id
+from recorderd.spool.ledger_keeping import ledger_of
+from recorderd.spool.recovery import Recovered, recover_part
+from recorderd.spool.retention import Schedule
 from recorderd.spool.signing import HostKey
 from recorderd.spool.times import rfc3339
 from recorderd.spool.writer import RecordingWriter, Sealed
@@ -62,20 +72,28 @@ class SpoolArchive:
         thresholds: Thresholds,
         commit_s: float = EVERY_S,
         masks: Masks | None = None,
+        detached_slots: bool = True,
+        ledger: bool = False,
+        ledger_numbers: bool = True,
+        limits: Limits | None = None,
+        retention: Schedule | None = None,
     ) -> None:
         self.spool, self.recipients, self.host_key = spool, list(recipients), host_key
         self.host, self.thresholds = host, thresholds
         self.masks = masks or Masks()
         """What the index and the manifests may have of numbers."""
+        self._detached_slots = detached_slots
+        self._keeping = Keeping(retention or Schedule(), index.newest_us())
         self.trouble: RecorderError | None = None
         """The first thing that kept a recording from the disk."""
         self.recordings_sealed = 0
-        self._writers: dict[str, RecordingWriter] = {}
-        self._torn: deque[tuple[RecordingWriter, RecorderError]] = deque()
+        self._writers: dict[str, SegmentedRecording] = {}
         self._told: set[type[RecorderError]] = set()
         self._telling = threading.Lock()
-        self.journal = Journal(index, self.trouble_met)
+        entered = ledger_of(spool) if ledger else None
+        self.journal = Journal(index, self.trouble_met, ledger=entered, numbers=ledger_numbers)
         self.commit = GroupCommit(spool, self, commit_s)
+        self.reserve = Reserve(spool, limits or Limits(), self._bytes_running, self._tell_room)
 
     def __enter__(self) -> "SpoolArchive":
         return self
@@ -92,6 +110,7 @@ class SpoolArchive:
 
     def close(self) -> None:
         """Settle, and end. Recordings in progress stay as they are, to be recovered."""
+        self.reserve.close()
         try:
             self.commit.close()
         finally:
@@ -102,28 +121,49 @@ class SpoolArchive:
     def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
         """Start the call's recording, under an id of its own where none is given."""
         recording = new_recording_id(started_ns) if recording is None else recording
-        created = False
+        began = {"event": "call", "time_us": call.first_seen // 1000, **identity(call)}
+        self._admit()
+        writer = None
         try:
-            writer = RecordingWriter.create(
-                self.spool,
-                recording,
-                started_ns=started_ns,
-                host=self.host,
-                recipients=self.recipients,
-                signer=self.host_key,
-            )
-            created = True
-            writer.event({"event": "call", "time_us": call.first_seen // 1000, **identity(call)})
+            writer = self._create(recording, started_ns, None)
+            writer.event(began)
         except (DiskFull, SpoolError) as error:
-            if created:
-                writer.abandon()
-                writer.path.unlink(missing_ok=True)
+            if writer is not None:
+                writer.discard()
             self.trouble_met(error)
             raise
-        self._writers[recording] = writer
-        running = self.masks.shown(_running(recording, [call], started_ns))
-        self._tell_recording("recording_started", recording, running)
-        return recording, writer
+        row = self.masks.shown({**_running(recording, [call], started_ns), **self._keeping.began(call)})
+        in_hand = self.masks.shown(call_row(call, None, None, recording))
+        self._writers[recording] = SegmentedRecording(writer, self.commit.rounds, self, row, in_hand, began)
+        self._tell_recording("recording_started", recording, row)
+        return recording, self._writers[recording]
+
+    def _admit(self) -> None:
+        """Raises NoRoom where only the reserve is left, which is for the calls in progress."""
+        try:
+            self.reserve.admit()
+        except NoRoom as error:
+            self.trouble = self.trouble or error
+            raise
+
+    def _bytes_running(self) -> int:
+        paths = [self.spool.part_path(each.recording_id) for each in self.running()]
+        return sum(map(bytes_of, paths))
+
+    def _tell_room(self, fields: dict[str, Any]) -> None:
+        self.journal.add("alert_added", {"kind": "disk", "time_ns": time.time_ns(), "fields": fields})
+
+    def _create(self, recording: str, started_ns: int, previous: Previous | None) -> RecordingWriter:
+        return RecordingWriter.create(
+            self.spool,
+            recording,
+            started_ns=started_ns,
+            host=self.host,
+            recipients=self.recipients,
+            signer=self.host_key,
+            previous=previous,
+            detached=self._detached_slots,
+        )
 
     def call_seen(self, call: Call) -> None:
         """Account for a call that began, so that a crash cannot make it disappear."""
@@ -156,8 +196,10 @@ class SpoolArchive:
         if session.recording in self._writers:
             # Should the recorder die, every call is found by its Call-ID.
             calls = in_order(session.conversation, session.first_call())
-            running = self.masks.shown(_running(session.recording, calls, session.started_ns))
-            self._tell_recording("recording_started", session.recording, running)
+            running = self.masks.shown(
+                {**_running(session.recording, calls, session.started_ns), **self._keeping.began(*calls)}
+            )
+            self._writers[session.recording].tell(running)
 
     def recording_over(self, session: Session, engine: Engine) -> None:
         """Judge a recording, have it sealed, and account for its calls once it is."""
@@ -176,7 +218,8 @@ class SpoolArchive:
         causes = [*verdict.causes, *(track.complaint for track in tracks if track.complaint)]
         if causes:
             self.alert("review", session.first_call(), recording=recording, causes=causes)
-        text = self.masks.shown(summary(session, tracks, causes, together(results)))
+        told = summary(session, tracks, causes, together(results))
+        text = self.masks.shown({**told, **self._keeping.over([over.call for over in session.over])})
         self.commit.seal(Ended(self._writers[recording], text, rows))
         del self._writers[recording]
 
@@ -184,14 +227,11 @@ class SpoolArchive:
         """See to what the other threads met. Raises what killed one of them."""
         self.commit.check()
         self.journal.check()
-        while self._torn:
-            writer, error = self._torn.popleft()
-            if writer.recording_id in self._writers:
-                writer.fail(error)
+        self.reserve.check()
 
     # -- what the commits tell, in their thread
 
-    def running(self) -> list[RecordingWriter]:
+    def running(self) -> list[SegmentedRecording]:
         """The recordings in progress."""
         return list(self._writers.values())
 
@@ -201,9 +241,17 @@ class SpoolArchive:
         with self._telling:
             self._told.clear()
         where = (sealed.stem + RECORD_SUFFIX, sealed.sha256, sealed.bytes, sealed.summary)
-        self._tell_recording("recording_finished", sealed.recording, "sealed", ended.summary, *where)
+        recording = self._of(ended)
+        told = recording.told(ended.summary)
+        self._tell_recording("recording_finished", sealed.recording, "sealed", told, *where)
         for row in ended.calls:
-            self._tell_call(row)
+            name, reason = recording.judged(row["outcome"], row["reason"])
+            self._tell_call({**row, "outcome": name, "reason": reason, "recording": sealed.recording})
+
+    @staticmethod
+    def _of(ended: Ended) -> SegmentedRecording:
+        assert isinstance(ended.writer, SegmentedRecording)
+        return ended.writer
 
     def unsealed(self, ended: Ended, error: RecorderError) -> None:
         """The file is recovered at the next start; the call is not as complete as it seemed."""
@@ -212,11 +260,49 @@ class SpoolArchive:
             # Of what was not recorded nothing is lost.
             name = row["outcome"] if row["outcome"] in ("unanswered", "excluded") else "partial"
             reasons = filter(None, [row["reason"], f"not sealed: {error}"])
-            self._tell_call({**row, "outcome": name, "reason": "; ".join(reasons)})
+            recording = ended.writer.recording_id
+            self._tell_call({**row, "outcome": name, "reason": "; ".join(reasons), "recording": recording})
 
-    def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
-        """Nothing more is written to that file, from the next window on."""
-        self._torn.append((writer, error))
+    def torn(self, writer: Written, error: RecorderError) -> bool:
+        """Nothing more is written to that file; what it may lack comes into the next one."""
+        assert isinstance(writer, SegmentedRecording)
+        writer.lose(error)
+        return True
+
+    def mend(self) -> None:
+        """Go on in new files where old ones are lost."""
+        for recording in self.running():
+            recording.go_on()
+
+    def make(
+        self, of: SegmentedRecording, recording: str, started_ns: int, previous: Previous | None
+    ) -> RecordingWriter:
+        """Begin a further file of a recording."""
+        return self._create(recording, started_ns, previous)
+
+    def leave(self, of: SegmentedRecording, reason: str) -> Recovered:
+        """Recover a file that the disk lost something of, from what the disk gives back."""
+        name = of.recording_id
+        with contextlib.suppress(OSError):
+            forget_cached(self.spool.part_path(name))
+        known = {
+            **of.row,
+            "review": {"needed": True, "causes": [reason]},
+            "outcome": "partial",
+            "reason": reason,
+        }
+        try:
+            found = recover_part(self.spool, name, self.host_key, known=known)
+        except OSError as error:
+            raise disk_error(error, self.spool.part_path(name)) from None
+        told = {**known, "duration_s": found.elapsed_s, **self._keeping.cut_off(known, found.elapsed_s)}
+        where = found.path, found.sha256, found.bytes
+        self._tell_recording("recording_finished", name, found.state, told, *where)
+        return found
+
+    def tell(self, of: SegmentedRecording) -> None:
+        """The index has the recording in progress so."""
+        self._tell_recording("recording_started", of.recording_id, of.row)
 
     def trouble_met(self, error: RecorderError) -> None:
         """Keep the first trouble; tell each kind once until something could be sealed again."""

@@ -122,6 +122,8 @@ def _status(
             "longest_s": round(archive.commit.longest_s, 3),
         },
         "index_waiting": len(archive.journal),
+        "ledger_waiting": archive.journal.unentered,
+        "room": archive.reserve.status(),
         **status,
         "counters": {**status["counters"], **hep},
     }

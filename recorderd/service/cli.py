@@ -66,7 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _capture(arguments: argparse.Namespace) -> int:
     with libraries.loading():
         from recorderd.service.capture import capture
-    from recorderd.service.workers import supervise, worker_count
+    from recorderd.service.opening import worker_count
+    from recorderd.service.workers import supervise
 
     config = _config(arguments)
     count = worker_count(config)

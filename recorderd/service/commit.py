@@ -10,13 +10,14 @@ is a recording renamed and said to be sealed.
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.service.worker import Worker
 from recorderd.spool.layout import Spool
-from recorderd.spool.writer import RecordingWriter, Sealed
+from recorderd.spool.writer import Sealed
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,45 @@ MAX_ENDS: Final = 100
 """Ends written before a sync: the recordings in progress wait for it meanwhile. The rest has the next one."""
 
 
+@dataclass(slots=True)
+class Rounds:
+    """Syncs of the whole spool. What was written while ``begun`` was *n* is durable once ``done`` is more."""
+
+    begun: int = 0
+    done: int = 0
+    """The number of the last that succeeded."""
+
+
+class Written(Protocol):
+    """A recording as it is written; see :class:`recorderd.spool.writer.RecordingWriter` and
+    :class:`recorderd.service.segments.SegmentedRecording`.
+    """
+
+    @property
+    def recording_id(self) -> str:
+        """The id of its present file."""
+
+    def loss(self) -> SpoolError | None:
+        """What the disk lost of it, by its descriptor; in any thread."""
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Write its end. Raises DiskFull (once more later) or SpoolError."""
+
+    def finish(self) -> Sealed:
+        """Give it its name; its end is durable. Raises SpoolError."""
+
+    def seal(self, summary: dict[str, Any]) -> Sealed:
+        """Both, durably, of this one alone. Raises DiskFull or SpoolError."""
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A recording that is over and yet to be sealed, and the account of its calls."""
 
-    writer: RecordingWriter
+    writer: Written
     summary: dict[str, Any]
     calls: list[dict[str, Any]]
 
@@ -41,7 +76,7 @@ class Ended:
 class Keeper(Protocol):
     """Who is told what became of the recordings; in the thread of the commits."""
 
-    def running(self) -> list[RecordingWriter]:
+    def running(self) -> Sequence[Written]:
         """The recordings in progress; each until it was given to :meth:`GroupCommit.seal`."""
 
     def sealed(self, ended: Ended, sealed: Sealed) -> None:
@@ -50,8 +85,13 @@ class Keeper(Protocol):
     def unsealed(self, ended: Ended, error: RecorderError) -> None:
         """A recording cannot be finished; its file stays as it is."""
 
-    def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
-        """The disk has lost something of a recording that was in progress; no more is to be written to it."""
+    def torn(self, writer: Written, error: RecorderError) -> bool | None:
+        """The disk has lost something of a recording; no more is to be written to that file. Whether what is
+        missing comes into another one: else the recording cannot be sealed.
+        """
+
+    def mend(self) -> None:
+        """Go on in new files where old ones are lost."""
 
     def trouble_met(self, error: RecorderError) -> None:
         """The disk does not take what it should."""
@@ -63,6 +103,7 @@ class GroupCommit:
     def __init__(self, spool: Spool, keeper: Keeper, every_s: float = EVERY_S) -> None:
         self._spool, self._keeper = spool, keeper
         self.commits = self.failures = 0
+        self.rounds = Rounds()
         self.longest_s = 0.0
         """How long the longest sync took."""
         self._lock = threading.Lock()
@@ -97,6 +138,7 @@ class GroupCommit:
 
     def _round(self) -> None:
         self._refused = 0
+        self._keeper.mend()
         self._commit()
         while self._ended and not self._refused:
             self._commit()
@@ -107,6 +149,7 @@ class GroupCommit:
             del self._ended[:MAX_ENDS]
         ready = self._write_ends(batch)
         began = time.monotonic()
+        self.rounds.begun += 1
         try:
             self._spool.flush()
         except (DiskFull, SpoolError) as error:
@@ -114,6 +157,7 @@ class GroupCommit:
             self._doubt(error, ready)
         else:
             self.commits += 1
+            self.rounds.done = self.rounds.begun
             for ended in ready:
                 self._finish(ended)
         self.longest_s = max(self.longest_s, time.monotonic() - began)
@@ -137,7 +181,7 @@ class GroupCommit:
                 ready.append(ended)
         return ready
 
-    def _believe(self, writer: RecordingWriter) -> None:
+    def _believe(self, writer: Written) -> None:
         """Raise SpoolError for a recording that the disk lost something of."""
         loss = self._losses.pop(writer.recording_id, None)
         if loss is not None:
@@ -160,15 +204,20 @@ class GroupCommit:
         running = self._keeper.running()
         with self._lock:  # a recording comes here before it leaves those in progress: none is passed over
             over = [ended.writer for ended in self._ended]
-        for writer in {each.recording_id: each for each in running + over}.values():
+        for writer in {each.recording_id: each for each in (*running, *over)}.values():
             loss = writer.loss()
-            if loss is not None:
+            if loss is not None and not self._keeper.torn(writer, loss):
                 self._losses[writer.recording_id] = loss
-                self._keeper.torn(writer, loss)
+        self._keeper.mend()
         for ended in ready:
             try:
                 sealed = ended.writer.seal(ended.summary)
-            except (DiskFull, SpoolError) as error:
+            except DiskFull as error:
+                self._keeper.trouble_met(error)
+                with self._lock:
+                    self._ended.insert(0, ended)
+                    self._refused = len(self._ended)
+            except SpoolError as error:
                 self._give_up(ended, error)
             else:
                 self._keeper.sealed(ended, sealed)

@@ -8,6 +8,7 @@ for the death of a process, not for a power cut: then everything is recovered an
 
 import contextlib
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,14 +37,16 @@ class Docket:
         self._file = path.open("wb", buffering=0)
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._lines = 0
+        self._lock = threading.Lock()
 
     def note(self, row: Row) -> None:
-        """Take a call in hand, or say more of it: a row as the index has it."""
-        known = self._entries.get(_key(row))
-        if known is not None and known.row.get("recording"):
-            row = {**row, "recording": row.get("recording") or known.row["recording"]}
-        self._entries[_key(row)] = _Entry(row)
-        self._write({"call": row})
+        """Take a call in hand, or say more of it: a row as the index has it. From any thread."""
+        with self._lock:
+            known = self._entries.get(_key(row))
+            if known is not None and known.row.get("recording"):
+                row = {**row, "recording": row.get("recording") or known.row["recording"]}
+            self._entries[_key(row)] = _Entry(row)
+            self._write({"call": row})
 
     def leave(self, row: Row) -> None:
         """Another worker has the call from now on."""
@@ -56,7 +59,8 @@ class Docket:
         if entry is not None:
             entry.over_ns = now_ns
         if self._lines > 2 * len(self._entries) + GROWN:
-            self._compact(now_ns)
+            with self._lock:
+                self._compact(now_ns)
 
     def close(self) -> None:
         """Everything is settled: the file goes."""

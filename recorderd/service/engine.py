@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
+from recorderd.calls.timers import Limits
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
@@ -34,6 +35,7 @@ from recorderd.service.handover import UNANNOUNCED, Handed
 from recorderd.service.hearing import Hearing
 from recorderd.service.intruders import Intruders
 from recorderd.service.losses import Lost
+from recorderd.service.memory import MemoryWatch
 from recorderd.service.newcomers import Newcomers
 from recorderd.service.orphans import Orphans
 from recorderd.service.pausing import Pausing
@@ -82,8 +84,10 @@ class Engine:
         )
         # Alone: what is heard of a call may be another worker's, and all must come to the same.
         joining = settings.joining if colleagues is None else JoinSettings(frozenset())
-        self.calls = CallTable(joining=joining)
-        self.streams = StreamTable()
+        self.calls = CallTable(
+            Limits(calls=settings.bounds.calls, ended_calls=settings.bounds.calls), joining
+        )
+        self.streams = StreamTable(settings.bounds.streams)
         self.binder = Binder(self.streams, self.calls, int(settings.pending_s * 1e9), self.counters)
         if colleagues is not None:
             self.binder.doubtful = lambda call: colleagues.say(call, UNANNOUNCED)
@@ -92,15 +96,17 @@ class Engine:
         self.recordings = Recordings(
             archive, self.streams, self.hearing, self.counters, self.calls.conversations
         )
+        if settings.memory:
+            self.recordings.short = MemoryWatch(settings.memory).short
         self.handout = Handout(self.streams, self.recordings, self.hearing, self.stages, self._resume)
         self.handout.recovered = self.sequencer.recovered
-        self.table = PacketTable(settings.pending_bytes)
+        self.table = PacketTable(settings.bounds.pending_bytes)
         self.admission = Admission(settings.admission, self.streams)
         self.pausing = Pausing(settings.privacy, self.recordings, self.calls, archive, self.counters)
         self.handout.withholding = Withholding(self.streams, self.recordings, self.pausing)
         common = self.counters, colleagues, self.admission, self.pausing
         expectations = self.binder.expectations
-        self.secured = Secured(self.streams, expectations, self.counters, settings.pending_bytes // 4)
+        self.secured = Secured(self.streams, expectations, self.counters, settings.bounds.pending_bytes // 4)
         self.arrivals = Arrivals(
             self.streams,
             self.table,
@@ -246,6 +252,12 @@ class Engine:
             self.counters["clock_set_back"] += 1
             self._flush()
             self._end_ns = (now_ns // WINDOW_NS + 1) * WINDOW_NS
+
+    def clock_leapt(self, by_ns: int) -> None:
+        """Say that the clock was set ahead, before anything captured since: calls go on as if it were not."""
+        self.counters["clock_set_ahead"] += 1
+        self.calls.leapt(by_ns)
+        self.dialogs.stillness.leapt(by_ns)
 
     def _next_ns(self, now_ns: int) -> int:
         """The time of the first thing that waits, or now."""

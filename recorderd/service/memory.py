@@ -5,8 +5,17 @@ was written belongs to the kernel, which takes it back when memory is short, tho
 group has it in (proc(5), and the kernel's Documentation/admin-guide/cgroup-v2.rst).
 """
 
+import contextlib
+import os
 from pathlib import Path
+from typing import Final
 
+SHORT: Final = 0.5
+"""Of what there is so much may be the process's own before no more is begun; the kernel, rings and caches
+have the rest."""
+
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_LIMITS: Final = ("memory.max", "memory.limit_in_bytes")  # of version 2 and of version 1
 _FIELDS = {"VmHWM": "peak_mb", "VmRSS": "resident_mb", "RssAnon": "own_mb"}
 _CACHE = {"file", "cache"}  # in memory.stat of version 2 and of version 1
 
@@ -27,13 +36,39 @@ def memory() -> dict[str, float]:
     return found
 
 
+def memory_there() -> int:
+    """Bytes that this process may have: of the machine, or the least of its control groups' limits."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for folder in _groups():
+        for parent in (folder, *folder.parents):
+            for name in _LIMITS:
+                with contextlib.suppress(OSError, ValueError):  # the root has none, and "max" is none
+                    found.append(int((parent / name).read_text()))
+    return min(found)
+
+
+class MemoryWatch:
+    """Whether what there is for this process is nearly used up."""
+
+    def __init__(self, there: int) -> None:
+        self._most_mb = SHORT * there / (1 << 20)
+
+    def short(self) -> bool:
+        """Ask now; costs tens of microseconds."""
+        return memory()["own_mb"] > self._most_mb
+
+
+def _groups() -> list[Path]:
+    try:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    return [_GROUPS / kind / path.lstrip("/") for _, kind, path in lines if kind in ("", "memory")]
+
+
 def _page_cache() -> int | None:
     try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        for _, controllers, path in groups:
-            if controllers not in ("", "memory"):
-                continue
-            folder = Path("/sys/fs/cgroup", controllers, path.lstrip("/"))
+        for folder in _groups():
             for line in (folder / "memory.stat").read_text().splitlines():
                 name, _, value = line.partition(" ")
                 if name in _CACHE:

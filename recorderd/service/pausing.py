@@ -169,7 +169,7 @@ class Pausing:
                 self._obey(call, "pause" if asked == "pause" else "resume", now_us, by, reason)
             session = self._recordings.of(call.key)
             now_paused = self._of(call.key).current is not None
-            recording = session.recording if session else None
+            recording = session.ids[-1] if session else None
             obeyed.append({"call_id": call.call_id, "recording": recording, "paused": now_paused})
         return {"calls": obeyed} if obeyed else {"error": f"no call in progress is {printable(target, 80)}"}
 
@@ -178,7 +178,8 @@ class Pausing:
         known: set[int] = set()
         for call in self._calls.active():
             session = self._recordings.of(call.key)
-            named = session is not None and len(target) >= LEAST_ID and session.recording.startswith(target)
+            ids = session.ids if session is not None and len(target) >= LEAST_ID else ()
+            named = any(known.startswith(target) for known in ids)
             if (
                 not call.excluded
                 and target

@@ -1,13 +1,13 @@
 """The recordings in progress: one session a conversation, begun, given up, and ended here."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from recorderd.calls.conversations import Conversations
-from recorderd.calls.outcomes import OVERLOADED
+from recorderd.calls.outcomes import NO_ROOM, OVERLOADED, REFUSED
 from recorderd.calls.table import Call
-from recorderd.errors import DiskFull, SpoolError
+from recorderd.errors import DiskFull, NoRoom, SpoolError
 from recorderd.media.streams import SHED, StreamTable
 from recorderd.service.hearing import Hearing
 from recorderd.service.overload import Level
@@ -41,6 +41,8 @@ class Recordings:
         """What is left out for lack of time; see :mod:`recorderd.service.overload`."""
         self.budget: int | None = None
         """How many calls can be recorded, where that is known to be too few."""
+        self.short: Callable[[], bool] = lambda: False
+        """Whether memory is short."""
         self.shed_streams = 0
         """Streams of calls that are not recorded for lack of time."""
         self._given_up = 0
@@ -65,7 +67,8 @@ class Recordings:
 
     def new(self, call: Call, started_ns: int) -> Session:
         """Begin to record a call, or only to account for it where it is one too many."""
-        if self.level >= Level.NO_NEW_CALLS or (self.budget is not None and len(self) >= self.budget):
+        too_many = self.budget is not None and len(self) >= self.budget
+        if self.level >= Level.NO_NEW_CALLS or too_many or self.short():
             key = self._conversations.key(call.key)
             session = Session(self._next_number, key, "", None, None, self._hearing)
             session.give_up(OVERLOADED, started_ns // 1000)
@@ -89,8 +92,10 @@ class Recordings:
         recording, sink, failure = "", None, None
         try:
             recording, sink = self._archive.begin(call, started_ns)
+        except NoRoom:
+            failure = NO_ROOM
         except DiskFull:
-            failure = "disk full"
+            failure = REFUSED
         except SpoolError as error:
             failure = f"spool: {error}"
         key = self._conversations.key(call.key)

@@ -44,7 +44,11 @@ MAX_RECORD_ROWS: Final = 4096
 
 
 class Sink(Protocol):
-    """Where a recording is written; see :class:`recorderd.spool.writer.RecordingWriter`."""
+    """Where a recording is written; see :class:`recorderd.service.segments.SegmentedRecording`."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of its files, the present one last."""
 
     def media(self, base_time_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
         """Write packets."""
@@ -219,6 +223,11 @@ class Session:
             self.event("besides", time_us, kind=event.kind, state=event.state, **which)
         elif isinstance(event, CallEnded):
             self.event("ended", time_us, cause=event.cause, **which)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all its files, the present one last."""
+        return (self.recording,) if self.sink is None else self.sink.ids
 
     def first_call(self) -> Call:
         """The call that the recording is listed under: the caller's own."""

@@ -49,6 +49,11 @@ class Stillness:
                     events += self._calls.end(call.key, now_ns, since_ns, f"{STILL} {self._timeout_s:g} s")
         return events
 
+    def leapt(self, by_ns: int) -> None:
+        """The clock was set ahead: that nothing was heard meanwhile means nothing."""
+        self._held = {number: since + by_ns for number, since in self._held.items()}
+        self._streams.last_seen_ns += by_ns * (self._streams.last_seen_ns > 0)
+
     def _still_since(self, session: Session, calls: list[Call], now_ns: int) -> int | None:
         """Since when nothing was heard that should have been; None while that is right."""
         if any(call.holding for call in calls) or any(call.answered_at is None for call in calls):

@@ -14,6 +14,7 @@ from recorderd.capture.packet_socket import Condition
 from recorderd.capture.ring import HEADROOM, Ring
 from recorderd.config import Config
 from recorderd.errors import CaptureError
+from recorderd.service.clock_watch import ClockWatch
 from recorderd.service.engine import Engine
 from recorderd.service.overload import Overload, shortage
 from recorderd.wire.frames import Frames
@@ -100,6 +101,7 @@ class Tap:
         self._config, self._share = config.capture, share
         self._taps: list[_Opened] = []
         self._looked = 0.0
+        self._clock = ClockWatch()
         self.overload = Overload()
         self.fullest = 0.0
         """How full a ring ever was, 0 to 1."""
@@ -146,6 +148,10 @@ class Tap:
         engine.handout.relief = lambda: self._relieve(engine)
         while not stopping():
             now = time.time_ns()
+            if leap := self._clock.leap(now, time.monotonic_ns()):
+                log.warning("the host's clock was set by %+.1f s", leap / 1e9)
+                if leap > 0:
+                    engine.clock_leapt(leap)
             busy = self._drain(engine)
             behind_ns = self._behind_ns(now)
             # A window is not over before the engine has got what was captured in it, however late that is.

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 
 class Worker:
-    """Calls ``work`` in a thread of its own until it is closed."""
+    """Calls ``work`` in a thread of its own until it is closed, ``at_once`` for the first time or when a
+    first interval has passed."""
 
-    def __init__(self, name: str, work: Callable[[], None], every_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], None], every_s: float, *, at_once: bool = False) -> None:
         self._work, self._every_s = work, every_s
         self._changed = threading.Condition()
         self._asked = self._done = 0
-        self._due = time.monotonic() + every_s
+        self._due = time.monotonic() + (0.0 if at_once else every_s)
         self._closing = self._ended = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

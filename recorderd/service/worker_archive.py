@@ -10,8 +10,11 @@ from recorderd.service.archive import SpoolArchive
 from recorderd.service.colleagues import Colleagues
 from recorderd.service.docket import Docket
 from recorderd.service.engine import Engine
+from recorderd.service.segments import SegmentedRecording
 from recorderd.service.session import Session, Sink
+from recorderd.spool.header import Previous
 from recorderd.spool.layout import new_recording_id
+from recorderd.spool.writer import RecordingWriter
 
 
 class WorkerArchive(SpoolArchive):
@@ -26,6 +29,13 @@ class WorkerArchive(SpoolArchive):
         recording = new_recording_id(started_ns) if recording is None else recording
         self._docket.note(self.masks.shown(call_row(call, None, None, recording)))
         return super().begin(call, started_ns, recording)
+
+    def make(
+        self, of: SegmentedRecording, recording: str, started_ns: int, previous: Previous | None
+    ) -> RecordingWriter:
+        """The same of its further files."""
+        self._docket.note({**of.call, "recording": recording})
+        return super().make(of, recording, started_ns, previous)
 
     def call_seen(self, call: Call) -> None:
         """Take a call in hand."""

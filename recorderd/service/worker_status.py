@@ -39,6 +39,10 @@ def merged(statuses: Sequence[Status], restarts: int) -> Status:
         for number, status in enumerate(statuses)
         for ring in status.get("rings", ())
     ]
+    rooms = [status["room"] for status in living if "room" in status]
+    if rooms:
+        # It is one disk; whoever looked at it last knows best, and the fullest is the last.
+        whole["room"] = max(rooms, key=lambda room: float(room["fill"]))
     whole["restarts"] = restarts
     whole["workers"] = [_one(number, status) for number, status in enumerate(statuses)]
     return whole

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from recorderd.calls.outcomes import RESTARTED
 from recorderd.calls.ownership import Blindness
 from recorderd.config import Config
 from recorderd.errors import RecorderError
@@ -28,7 +27,7 @@ from recorderd.service.docket import read_docket
 from recorderd.service.exchange import make_exchange
 from recorderd.service.hep_listener import WORKERS, listening
 from recorderd.service.inquiries import Inquiries
-from recorderd.service.opening import Opened, open_spool, recipients_of, told
+from recorderd.service.opening import Opened, open_spool, recipients_of, settled
 from recorderd.service.worker_status import merged
 from recorderd.spool.recovery import recover_some
 
@@ -44,13 +43,6 @@ MAX_REPORT: Final = 1 << 18
 HEP_WAIT_S: Final = 0.05
 """How long signalling by HEP waits for a worker to read what it has."""
 MAX_PERIODS: Final = 64
-
-
-def worker_count(config: Config) -> int:
-    """How many processes record."""
-    if config.capture.workers != "auto":
-        return config.capture.workers
-    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 @dataclass(slots=True)
@@ -262,7 +254,9 @@ def settle(opened: Opened, docket: Path) -> None:
         for row in rows:
             opened.index.call_noted(row)
     keys = {(row["first_seen"], row["call_id"]) for row in rows}
-    told(opened.index.calls_interrupted(RESTARTED, only=keys))
+    alerts = settled(opened.index, keys)
+    if opened.notary is not None:
+        opened.notary.ask(alerts)
     docket.unlink(missing_ok=True)
 
 

@@ -73,6 +73,9 @@ class Keeper:
     def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
         raise error
 
+    def mend(self) -> None:
+        pass
+
     def trouble_met(self, error: RecorderError) -> None:
         raise error
 

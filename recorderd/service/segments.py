@@ -1,0 +1,367 @@
+"""A recording that goes on in a new file where the disk has lost something of the old one.
+
+What a failed sync cost nobody can say: the kernel may have dropped it, and a second sync would succeed. So
+the old file takes nothing more, and is recovered as after a crash from what the disk gives back. What no
+commit had made durable yet is still in memory here, and is written once more into the next segment, which
+names the old one and its hash (docs/format.md, "Segments"). While no file can be made, the newest is kept and
+the rest counted.
+
+Packets and events come in the engine's thread and never wait for a sync; files are left and made in that of
+the commits.
+"""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.service.commit import Rounds
+from recorderd.service.session import DESCRIBING
+from recorderd.spool.container import ROW_BYTES
+from recorderd.spool.header import Previous
+from recorderd.spool.layout import new_recording_id
+from recorderd.spool.recovery import Recovered
+from recorderd.spool.times import microseconds, rfc3339
+from recorderd.spool.writer import RecordingWriter, Sealed
+
+MAX_WINDOWS: Final = 12
+"""Media records in memory until a commit, or the next segment, has them; of more the oldest are given up."""
+
+MAX_KEPT: Final = 500
+"""The same of records of all kinds."""
+
+LONGEST_WAIT_S: Final = 60.0
+"""A disk that loses all that is written gets new files more and more seldom."""
+
+LASTING: Final = DESCRIBING | {"call", "answered", "hold", "besides", "paused", "resumed"}
+"""Events that hold for what comes after them: each segment begins with them."""
+
+
+class Files(Protocol):
+    """Makes and leaves the files of a recording; in the thread of the commits."""
+
+    def make(
+        self, of: "SegmentedRecording", recording: str, started_ns: int, previous: Previous | None
+    ) -> RecordingWriter:
+        """Begin its next file. Raises DiskFull, SpoolError."""
+
+    def leave(self, of: "SegmentedRecording", reason: str) -> Recovered:
+        """Recover its present file, which the disk lost something of, from what the disk gives back. Raises
+        DiskFull, SpoolError.
+        """
+
+    def tell(self, of: "SegmentedRecording") -> None:
+        """Its file in progress, or what is known of it, has changed."""
+
+    def trouble_met(self, error: RecorderError) -> None:
+        """The disk does not take what it should."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A record, until a commit that began after it was written has succeeded."""
+
+    round: int
+    size: int
+    """Of the file before it; -1 where it was written to none."""
+    base_us: int
+    rows: bytes | memoryview
+    payload: bytes | memoryview
+    event: dict[str, Any] | None = None
+    packets: int = 0
+    """Of one that is in memory no more."""
+
+
+class SegmentedRecording:
+    """Where one recording is written, be it one file or several."""
+
+    def __init__(
+        self,
+        writer: RecordingWriter,
+        rounds: Rounds,
+        files: Files,
+        row: dict[str, Any],
+        call: dict[str, Any],
+        began: dict[str, Any],
+    ) -> None:
+        """``row`` is what the index says of it while it runs, ``call`` what it says of the first call, and
+        ``began`` the event that was written first.
+        """
+        self.row, self.call = row, call
+        self._writer, self._rounds, self._files = writer, rounds, files
+        self._lock = threading.RLock()
+        self._kept: deque[_Kept] = deque()
+        self._windows = 0
+        self._slipped: deque[_Kept] = deque(maxlen=MAX_KEPT)
+        """What no commit made durable, and had to make room."""
+        self._lasting: dict[Any, dict[str, Any]] = {}
+        self._loss: RecorderError | None = None
+        self._left = False
+        self._previous: Previous | None = None
+        self._next = ""
+        self._begun_us = self._last_us = int(began["time_us"])
+        self._tries, self._try_at = 0, 0.0
+        self.earlier: list[str] = []
+        """The ids of the segments before this one."""
+        self.reasons: list[str] = []
+        """Why each of them was left."""
+        self.packets_lost = 0
+        """Packets that are in no file."""
+        self.acknowledged_lost = False
+        """Whether the disk lost something that it had acknowledged."""
+        self._remember(began)
+
+    @property
+    def recording_id(self) -> str:
+        """The id of the segment that is written now."""
+        return self._writer.recording_id
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all segments."""
+        return (*self.earlier, self.recording_id)
+
+    # -- what comes to be recorded, in the engine's thread
+
+    def media(self, base_time_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
+        """Write packets; see :meth:`RecordingWriter.media`. That the disk fails is no error here: they wait
+        for the next segment.
+        """
+        with self._lock:
+            self._keep(base_time_us, rows, payload)
+            if self._loss is None:
+                try:
+                    self._writer.media(base_time_us, rows, payload)
+                except SpoolError as error:
+                    self.lose(error)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Write what happened; see :meth:`media`."""
+        with self._lock:
+            self._keep(event["time_us"], b"", b"", event)
+            if self._loss is None:
+                try:
+                    self._writer.event(event)
+                except SpoolError as error:
+                    self.lose(error)
+
+    def _keep(
+        self,
+        base_us: int,
+        rows: bytes | memoryview,
+        payload: bytes | memoryview,
+        event: dict[str, Any] | None = None,
+    ) -> None:
+        self._last_us, size = base_us, self._writer.size
+        if self._loss is None:
+            self._forget_durable()
+        else:
+            # A view holds a window of all calls, and this may take long.
+            rows, payload, size = bytes(rows), bytes(payload), -1
+        self._kept.append(_Kept(self._rounds.begun, size, base_us, rows, payload, event))
+        self._windows += event is None
+        while self._windows > MAX_WINDOWS or len(self._kept) > MAX_KEPT:
+            self._give_up()
+
+    def _forget_durable(self) -> None:
+        done = self._rounds.done
+        while self._slipped and self._slipped[0].round < done:
+            self._slipped.popleft()
+        while self._kept and self._kept[0].round < done:
+            self._drop()
+            self._tries = 0
+
+    def _drop(self) -> _Kept:
+        kept = self._kept.popleft()
+        self._windows -= kept.event is None
+        if kept.event is not None:
+            self._remember(kept.event)
+        return kept
+
+    def _give_up(self) -> None:
+        kept = self._drop()
+        packets = len(kept.rows) // ROW_BYTES
+        if kept.size < 0:
+            self.packets_lost += packets
+        else:
+            self._slipped.append(_Kept(kept.round, kept.size, kept.base_us, b"", b"", None, packets))
+
+    def _remember(self, event: dict[str, Any]) -> None:
+        """Of events that hold until the next of their kind only the last is needed."""
+        name = event["event"]
+        if name not in LASTING:
+            return
+        kind = "paused" if name == "resumed" else name
+        facts = (event.get(key) for key in ("stream", "side", "kind", "call_id"))
+        key = (kind, *facts, *event.get("formats", ()))
+        self._lasting.pop(key, None)
+        self._lasting[key] = event
+
+    def tell(self, row: dict[str, Any]) -> None:
+        """More is known of the recording: ``row`` as the index is to have it."""
+        with self._lock:
+            mine: dict[str, Any] = {
+                key: self.row[key] for key in ("id", "started_at", "previous") if key in self.row
+            }
+            self.row = {**row, **mine}
+            if not self._left:
+                self._files.tell(self)
+
+    # -- what the commits do
+
+    def loss(self) -> SpoolError | None:
+        """See :meth:`RecordingWriter.loss`; None where that file is given up already."""
+        return self._writer.loss() if self._loss is None else None
+
+    def lose(self, error: RecorderError) -> None:
+        """Write nothing more to this file; from any thread."""
+        with self._lock:
+            if self._loss is None:
+                self._loss = self._writer.fail(error)
+                self._files.trouble_met(error)
+                for kept in self._kept:
+                    kept.rows, kept.payload = bytes(kept.rows), bytes(kept.payload)
+
+    def go_on(self, *, at_once: bool = False) -> bool:
+        """Begin the next segment where the last one was lost, if it is time to try; whether there is one.
+
+        To be called now and then also of one that nothing comes for: what is durable is forgotten here.
+        """
+        if self._loss is None:
+            with self._lock:
+                self._forget_durable()
+            return True
+        now = time.monotonic()
+        if now < self._try_at and not at_once:
+            return False
+        self._try_at = now + min(LONGEST_WAIT_S, 2.0**self._tries - 1)
+        self._tries += 1
+        if not self._left:
+            self._leave()
+        begins_us = next((kept.base_us for kept in list(self._kept) if kept.event is None), self._last_us)
+        try:
+            writer = self._files.make(self, self._next, begins_us * 1000, self._previous)
+        except (DiskFull, SpoolError) as error:
+            self._loss = error
+            self._files.trouble_met(error)
+            return False
+        with self._lock:
+            failed = self._write_again(writer)
+            if failed is None:
+                self.earlier.append(self._writer.recording_id)
+                self._writer, self._loss, self._left, self._begun_us = writer, None, False, begins_us
+                begun: dict[str, Any] = {
+                    "id": self.recording_id,
+                    "started_at": rfc3339(begins_us),
+                    "previous": self.earlier[-1],
+                }
+                self.row = {**self.row, **begun}
+                self._files.tell(self)
+                return True
+            self._loss = failed
+        writer.discard()
+        self._files.trouble_met(failed)
+        return False
+
+    def _leave(self) -> None:
+        assert self._loss is not None
+        self._writer.abandon()
+        self.reasons.append(str(self._loss))
+        self._next = new_recording_id(self._last_us * 1000)
+        try:
+            found = self._files.leave(self, f"the disk failed; goes on in {self._next}")
+        except (DiskFull, SpoolError) as error:
+            # The next start recovers it.
+            self._files.trouble_met(error)
+            self._previous, self._left = self._writer.as_previous(), True
+            return
+        self._previous, self._left = found.previous, True
+        with self._lock:
+            lost = [each for each in self._slipped if each.size >= found.intact_bytes]
+            self.packets_lost += sum(each.packets for each in lost)
+            unsure = [each.size for each in (*self._slipped, *self._kept) if each.size >= 0]
+            self._slipped.clear()
+        self.acknowledged_lost |= found.intact_bytes < min(unsure, default=self._writer.size)
+
+    def _write_again(self, writer: RecordingWriter) -> RecorderError | None:
+        try:
+            for event in self._lasting.values():
+                writer.event(event)
+            for kept in self._kept:
+                kept.round, kept.size = self._rounds.begun, writer.size
+                if kept.event is None:
+                    writer.media(kept.base_us, kept.rows, kept.payload)
+                else:
+                    writer.event(kept.event)
+        except (DiskFull, SpoolError) as error:
+            for kept in self._kept:
+                kept.size = -1
+            return error
+        return None
+
+    # -- its end
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """See :meth:`RecordingWriter.end`."""
+        if self._loss is not None and not self.go_on(at_once=True):
+            raise self._loss
+        self._writer.end(self.told(summary))
+
+    def finish(self) -> Sealed:
+        """See :meth:`RecordingWriter.finish`."""
+        return self._writer.finish()
+
+    def seal(self, summary: dict[str, Any]) -> Sealed:
+        """See :meth:`RecordingWriter.seal`; in a further segment where this one is lost."""
+        try:
+            return self._writer.seal(self.told(summary))
+        except SpoolError as error:
+            if self._writer.failure is None:
+                # Its records are durable: it is the manifest that is to be written anew.
+                return self._writer.seal(self.told(summary))
+            self.lose(error)
+        self.end(summary)
+        return self._writer.seal(self.told(summary))
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._writer.abandon()
+
+    def told(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """What is said of the recording in its last segment."""
+        if not self.earlier:
+            return summary
+        name, reason = self.judged(summary["outcome"], summary["reason"])
+        causes = list(summary["review"]["causes"]) + ([] if self.whole else [self.reasons[-1]])
+        told = {
+            **summary,
+            "id": self.recording_id,
+            "segment": len(self.earlier),
+            "previous": self.earlier[-1],
+            "review": {"needed": bool(causes), "causes": causes},
+            "outcome": name,
+            "reason": reason,
+        }
+        if summary["started_at"] is not None:
+            whole_us = microseconds(summary["started_at"])
+            begun_us = max(self._begun_us, whole_us)
+            told["started_at"] = rfc3339(begun_us)
+            told["duration_s"] = max(0.0, round(summary["duration_s"] - (begun_us - whole_us) / 1e6, 6))
+        return told
+
+    @property
+    def whole(self) -> bool:
+        """Whether the segments together have all that was to be recorded."""
+        return self._loss is None and not self.packets_lost and not self.acknowledged_lost
+
+    def judged(self, name: str | None, reason: str | None) -> tuple[str | None, str | None]:
+        """An outcome and its reason, with what the disk did to the recording."""
+        if not self.reasons:
+            return name, reason
+        said = [f"goes on from {', '.join(self.earlier)}" if self.earlier else "", self.reasons[-1]]
+        said += [f"the disk lost {self.packets_lost} packets"] if self.packets_lost else []
+        said += ["the disk lost what it had acknowledged"] if self.acknowledged_lost else []
+        name = "partial" if name == "complete" and not self.whole else name
+        return name, "; ".join(filter(None, [reason, *said]))
