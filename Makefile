@@ -15,7 +15,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 
 export PYTHON
 
-.PHONY: help setup run test lint format bench bench-live fuzz test-system install clean distclean
+.PHONY: help setup run test lint format bench bench-live fuzz test-faults test-system install clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' Makefile | expand -t 16
@@ -34,7 +34,7 @@ run: needs-recorder-run $(MADE) ## set up, record a real call, go on recording (
 	@$(PY) -m recorderd.tools.first_run $(if $(ONCE),--once)
 
 # The live tests come first, wait most of the time, and each file of them has a network of its own: two cores carry four.
-test: needs-recorder-run-test-sbc $(MADE) lint ## set up, lint, and pass all tests
+test: needs-recorder-run-test-sbc-remotes $(MADE) lint ## set up, lint, and pass all tests
 	$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy and the import rules
@@ -54,6 +54,9 @@ bench-live: needs-recorder-bench $(MADE) ## the same of calls on a wire (root; L
 
 fuzz: setup ## the tests of the parsers alone, with 100 times their inputs
 	$(PY) -m pytest --fuzz -n 2
+
+test-faults: needs-recorder-test-remotes-buckets $(MADE) ## break the promises of docs/assurance.md, each many times (root, three quarters of an hour)
+	$(PY) -m pytest -s --thorough tests/faults
 
 test-system: needs-recorder-test-system $(MADE) ## boot a Debian with the installed units and record in it (minutes, root)
 	$(PY) -m pytest -s tests/system/boot.py

@@ -55,6 +55,12 @@ class SpoolCorrupt(RecorderError):
     hint = "restore the recording from a remote copy; keep the damaged file as evidence"
 
 
+class KeysMissing(SpoolCorrupt):
+    """The detached key slots of a recording are not there."""
+
+    hint = "if they were not destroyed on purpose, bring ID.key back from a remote copy or a backup"
+
+
 class WrongKey(RecorderError):
     """No given identity opens this recording."""
 
@@ -69,11 +75,21 @@ class NoSuchRecording(RecorderError):
     hint = "`recorderctl list` shows what there is"
 
 
+class Evicted(NoSuchRecording):
+    """The recording is on the remotes, and not here."""
+
+    hint = "`recorderctl restore ID` brings it back"
+
+
 class DiskFull(RecorderError):
     """The spool's file system has no room."""
 
     exit_code = 23
     hint = "free space on the spool's file system; recording resumes by itself"
+
+
+class NoRoom(DiskFull):
+    """What is left of the spool's disk is kept for the calls in progress."""
 
 
 class SpoolError(RecorderError):
@@ -88,6 +104,13 @@ class Undecodable(RecorderError):
 
     exit_code = 25
     hint = "the coded frames are kept as they came: `docs/codecs.md` lists what can be decoded"
+
+
+class NotAllowed(RecorderError):
+    """Approvals, a hold, a period or the clock do not allow a destruction."""
+
+    exit_code = 26
+    hint = "see docs/retention.md: what has to be there before something is destroyed"
 
 
 class RemoteError(RecorderError):

@@ -29,7 +29,7 @@ from recorderd.spool.times import microseconds, rfc3339
 KIND: Final = "approval"
 VERSION: Final = 1
 AHEAD_US: Final = 300_000_000
-"""How far an approver's clock may be ahead of this one: one of them is wrong then, and the earlier holds."""
+"""How far two clocks may be apart before one of them is wrong; within that the earlier holds."""
 _DAY_US = 86_400_000_000
 _NAMES: Final = ("action", "as_of", "by", "items", "proposal", "version")
 
@@ -167,6 +167,11 @@ def check_approvals(
         seen.add(approval.key)
         if approval.as_of_us < microseconds(proposal.as_of) - AHEAD_US:
             raise NotAllowed(f"{what}: it is of {approval.as_of}, before the proposal ({proposal.as_of})")
+        if now_us is not None and approval.as_of_us > now_us + AHEAD_US:
+            # Dated ahead it would hold for longer than approvals do.
+            raise NotAllowed(
+                f"{what}: it is of {approval.as_of}, and this clock says {rfc3339(now_us)}: one is wrong"
+            )
         if now_us is not None and now_us - approval.as_of_us > rules.days * _DAY_US:
             raise NotAllowed(
                 f"{what}: it is of {approval.as_of}, more than {rules.days} days old, and has expired"

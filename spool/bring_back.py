@@ -18,26 +18,38 @@ from recorderd.spool.reader import RecordFile
 from recorderd.spool.scan import read_header
 from recorderd.spool.signing import HostPublic
 from recorderd.spool.slot_files import changing, read_slots
-from recorderd.spool.slots import SlotFile, parse_slots
+from recorderd.spool.slots import FIRST, SlotFile, parse_slots
 from recorderd.spool.stores import CHUNK, Store
 
 MAX_SMALL = 4 * 1024 * 1024
 """Manifests and key slots are smaller; what is larger is neither."""
 
 Told = Callable[[int], None]
+IsEntered = Callable[[SlotFile], bool]
+"""Whether the ledger says of key slots that they were wrapped anew by somebody who may."""
+
+
+class Unentered(SpoolCorrupt):
+    """Key slots of a later generation that the ledger knows nothing of: anybody can make such a file."""
 
 
 def bring_back(
-    store: Store, spool: Spool, recording_id: str, public: HostPublic, told: Told | None = None
+    store: Store,
+    spool: Spool,
+    recording_id: str,
+    public: HostPublic,
+    told: Told | None = None,
+    is_entered: IsEntered | None = None,
 ) -> None:
     """Put recording, manifest and key slots in place, durably, each checked first; ``told`` gets the bytes so
     far.
 
     A file of the recording that is there and is not what was sealed is kept as ``.rec.damaged``. Key slots
-    that are there stay, unless those of the remote are of a later generation. Raises RemoteError where the
-    remote does not have it, SpoolCorrupt where what it has is not what was sealed, DiskFull and SpoolError.
+    that are there stay, unless those of the remote are of a later generation and entered in the ledger.
+    Raises RemoteError where the remote does not have it, SpoolCorrupt where what it has is not what was
+    sealed, Unentered, DiskFull and SpoolError.
     """
-    manifest = bring_statement(store, spool, recording_id, public)
+    manifest = bring_statement(store, spool, recording_id, public, is_entered)
     path = spool.record_path(recording_id)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -55,10 +67,13 @@ def bring_back(
         raise disk_error(error, path) from None
 
 
-def bring_statement(store: Store, spool: Spool, recording_id: str, public: HostPublic) -> Manifest:
+def bring_statement(
+    store: Store, spool: Spool, recording_id: str, public: HostPublic, is_entered: IsEntered | None = None
+) -> Manifest:
     """Put the manifest and the key slots alone in place: enough to tell what there is, and where.
 
-    The manifest that is there stays if it is the host's. Raises as :func:`bring_back`.
+    The manifest that is there stays if it is the host's. Without ``is_entered`` nobody can tell: key slots
+    are taken where there are none here. Raises as :func:`bring_back`.
     """
     path = spool.manifest_path(recording_id)
     name = f"{path.parent.name}/{recording_id}"
@@ -77,13 +92,15 @@ def bring_statement(store: Store, spool: Spool, recording_id: str, public: HostP
         if data is not None:
             make_folder(path.parent)
             write_file(path, data)
-        _bring_slots(store, name + SLOT_SUFFIX, spool.slot_path(recording_id), manifest)
+        _bring_slots(store, name + SLOT_SUFFIX, spool.slot_path(recording_id), manifest, is_entered)
     except OSError as error:
         raise disk_error(error, path) from None
     return manifest
 
 
-def _bring_slots(store: Store, name: str, path: Path, manifest: Manifest) -> None:
+def _bring_slots(
+    store: Store, name: str, path: Path, manifest: Manifest, is_entered: IsEntered | None
+) -> None:
     with changing(path.parent):
         try:
             here = read_slots(path)
@@ -94,8 +111,16 @@ def _bring_slots(store: Store, name: str, path: Path, manifest: Manifest) -> Non
         found = parse_slots(_small(store, name))
         if not _of(found, manifest):
             raise SpoolCorrupt(f"{name} of the remote: key slots of another recording")
-        if here is None or not _of(here, manifest) or here.generation < found.generation:
-            write_file(path, found.raw)
+        if found.generation == FIRST and manifest.slots_sha256 not in (None, found.sha256):
+            raise SpoolCorrupt(f"{name} of the remote: not the key slots that the manifest states")
+        if here is not None and _of(here, manifest):
+            # What a remote has in their place can be wrong in a way that only who has a key would see.
+            later = here.generation < found.generation
+            if not later or is_entered is None or not is_entered(found):
+                return
+        elif found.generation != FIRST and is_entered is not None and not is_entered(found):
+            raise Unentered(f"{name} of the remote: generation {found.generation} is not in the ledger")
+        write_file(path, found.raw)
 
 
 def _of(slots: SlotFile, manifest: Manifest) -> bool:

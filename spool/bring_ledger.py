@@ -3,6 +3,7 @@
 It is brought to a folder beside, and takes its place when all of it is there and is what was signed.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Final
@@ -12,14 +13,16 @@ from recorderd.spool.durable import disk_error, make_folder, sync_folder, write_
 from recorderd.spool.layout import Spool
 from recorderd.spool.ledger import CHECKPOINT, FOLDER, Ledger, ledger_key
 from recorderd.spool.ledger_bundles import WIDTH, bundle_name, unpack
+from recorderd.spool.ledger_stamps import Stamps
 from recorderd.spool.ledger_tiles import HashTiles
 from recorderd.spool.merkle import Frontier, leaf_hash
-from recorderd.spool.note import Checkpoint, open_checkpoint
+from recorderd.spool.note import Checkpoint, Key, open_checkpoint
 from recorderd.spool.readback import small_object
 from recorderd.spool.signing import HostPublic
 from recorderd.spool.stores import Store
 
 BESIDE: Final = FOLDER + ".new"
+_NUMBER: Final = re.compile("[1-9][0-9]{0,17}")
 
 
 def bring_ledger(store: Store, spool: Spool, public: HostPublic) -> int | None:
@@ -38,7 +41,7 @@ def bring_ledger(store: Store, spool: Spool, public: HostPublic) -> int | None:
         shutil.rmtree(beside, ignore_errors=True)
         make_folder(beside)
         _bring_bundles(store, beside, stated)
-        _bring_stamps(store, beside)
+        _bring_stamps(store, beside, ledger_key(public), stated.size)
         Ledger(beside).history.append(note)
         write_file(beside / CHECKPOINT, note)
         beside.rename(target)
@@ -69,11 +72,27 @@ def _bring_bundles(store: Store, folder: Path, stated: Checkpoint) -> None:
         raise SpoolCorrupt(f"the ledger of the remote is not what was signed (size {stated.size})")
 
 
-def _bring_stamps(store: Store, folder: Path) -> None:
+def _bring_stamps(store: Store, folder: Path, key: Key, size: int) -> None:
+    """Checkpoints that the host signed, and the stamps of these. What else a remote has there, and however
+    much of it, stays there."""
+    stamps = Stamps(folder)
     for stored in store.list(f"{FOLDER}/stamps/"):
-        name = stored.name.removeprefix(f"{FOLDER}/")
-        if name.count("/") == 1:
-            _put(folder, name, small_object(store, stored.name))
+        number = stored.name.removeprefix(f"{FOLDER}/stamps/").removesuffix(".checkpoint")
+        if not _NUMBER.fullmatch(number) or f"{number}.checkpoint" != stored.name.rpartition("/")[2]:
+            continue
+        stamped = stamps.of(int(number))
+        note = small_object(store, stored.name)
+        try:
+            known = open_checkpoint(note, key).size == stamped.size <= size
+        except SpoolCorrupt:
+            known = False
+        if not known:
+            continue
+        stamps.put(stamped.note_path, note)
+        for path in (stamped.token_path, stamped.ots_path):
+            name = f"{FOLDER}/stamps/{path.name}"
+            if store.size(name) is not None:
+                stamps.put(path, small_object(store, name))
 
 
 def _put(folder: Path, name: str, data: bytes) -> None:

@@ -25,7 +25,7 @@ BUSY_MS = 15_000
 _WAL_TRIES = 100
 _MOST_ROWS = (1 << 63) - 1
 
-_CHECK = "`recorderctl verify --all` checks the recordings without it"
+_CHECK = "`recorderctl verify --all` checks the recordings without it, `recorderctl reindex` makes it anew"
 
 Json = dict[str, Any]
 

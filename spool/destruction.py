@@ -129,7 +129,7 @@ class Destroyer:
         progress = outcome.progress
         self._begin(items, by_us, outcome)
         todo = [name for name in items if name in progress.works and name not in outcome.left]
-        open_ones = [name for name in todo if progress.works[name].done_at is None]
+        open_ones = [name for name in todo if progress.works[name].done_at is None or self._is_back(name)]
         for part, suffix in PARTS:
             self._local(open_ones, part, suffix, progress)
             for where, store in self.stores.items():
@@ -151,7 +151,7 @@ class Destroyer:
             new = {}
             for name, item in items.items():
                 row = rows.get(name)
-                if name in begun and (row is None or row["state"] in (DESTROYING, DESTROYED)):
+                if name in begun and (row is None or row["state"] == DESTROYING or begun[name].done_at):
                     continue
                 manifest = manifests.get(name) or self._manifest(name)
                 why = self._kept_because(item, row, manifest, by_us) or away.get(name)
@@ -178,7 +178,10 @@ class Destroyer:
         changed = [key for key in ("sha256", "bytes", "expires_at") if row[key] != item[key]]
         if changed or row["retention"] != item["class"]:
             return f"changed since the proposal: {', '.join(changed) or 'class'}"
-        if manifest is not None and manifest.sha256 != item["sha256"]:
+        if manifest is None:
+            # Without it nobody knows what period was sealed, nor whose calls these are.
+            return "its manifest is missing, or not what this host signed (`restore --manifests` brings it)"
+        if manifest.sha256 != item["sha256"]:
             return "its manifest is of other bytes"
         latest = self._expires_us(row, manifest)
         if latest is None or latest > by_us:
@@ -225,6 +228,10 @@ class Destroyer:
             return load_manifest(self.spool.manifest_path(name), self.host)
         except SpoolCorrupt:
             return None
+
+    def _is_back(self, name: str) -> bool:
+        """Whether what was destroyed is here again: from a backup, perhaps."""
+        return self.spool.slot_path(name).exists() or self.spool.record_path(name).exists()
 
     def _is_detached(self, name: str, manifest: Manifest | None) -> bool:
         """Whether the keys are outside of the recording; where that is not known, they are taken to be
@@ -277,15 +284,19 @@ class Destroyer:
             outcome.progress.note(found)
 
     def _sweep(self, outcome: Outcome) -> None:
-        """Key slots that came to a remote while they were being destroyed: somebody was sending them."""
+        """Keys that came to a remote while they were being destroyed: somebody was sending them."""
         done = outcome.done
         folders = {self.spool.folder(name).name for name in done}
         for where, store in self.stores.items():
             for folder in sorted(folders):
                 for stored in list(store.list(f"{folder}/")):
-                    name = stored.name.rpartition("/")[2].removesuffix(SLOT_SUFFIX)
-                    if stored.name.endswith(SLOT_SUFFIX) and name in done:
-                        self._remote([name], where, store, "slots", SLOT_SUFFIX, outcome)
+                    for part, suffix in PARTS[:2]:
+                        name = stored.name.rpartition("/")[2].removesuffix(suffix)
+                        if not stored.name.endswith(suffix) or name not in done:
+                            continue
+                        known = done[name].copies.get((where, part))
+                        if part == "slots" or (known is not None and known.outcome == "gone"):
+                            self._remote([name], where, store, part, suffix, outcome)
 
     def _account(
         self, ids: Sequence[str], items: Mapping[str, dict[str, Any]], proposal: Proposal, progress: Progress

@@ -16,6 +16,7 @@ from recorderd.spool.layout import Spool
 from recorderd.spool.proposals import Proposal
 
 FOLDER: Final = "destruction"
+_APPENDING: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 Part = Literal["slots", "recording", "manifest"]
 Outcome = Literal["gone", "locked", "refused"]
 
@@ -67,11 +68,19 @@ def _latest(copies: Iterable[Copy]) -> str:
     return "" if "" in ends else max(ends)
 
 
-def is_destroyed(spool: Spool, recording: str) -> bool:
-    """Whether the destruction of a recording has begun, by what is in the spool's folder; for who cannot ask
-    the index."""
-    begun = f'"id": "{recording}", "begun"'.encode()
-    return any(begun in path.read_bytes() for path in (spool.path / FOLDER).glob("*/progress"))
+def half_destroyed(spool: Spool) -> Iterator[str]:
+    """Recordings of which something is gone and something may be left, by what is in the spool's folder; for
+    an index that is made anew. Raises SpoolError and SpoolCorrupt."""
+    for path in sorted((spool.path / FOLDER).glob("*/proposal.json")):
+        try:
+            works = Progress(spool, Proposal.from_bytes(path.read_bytes())).works
+        except OSError as error:
+            raise disk_error(error, path) from None
+        for name, work in works.items():
+            # Between what was begun and the first note the keys went.
+            touched = work.copies or (work.detached and not spool.slot_path(name).exists())
+            if touched and work.done_at is None:
+                yield name
 
 
 class Progress:
@@ -136,7 +145,7 @@ class Progress:
             return
         new = not self._path.exists()
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            descriptor = os.open(self._path, _APPENDING, 0o640)
             try:
                 write_all(descriptor, data)
                 os.fdatasync(descriptor)
@@ -149,7 +158,8 @@ class Progress:
 
     def _load(self) -> None:
         try:
-            data = self._path.read_bytes()
+            with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+                data = file.read()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -157,7 +167,7 @@ class Progress:
         whole, _, torn = data.rpartition(b"\n")
         if torn:
             # What a crash tore off: without its end a later line would be torn, too.
-            os.truncate(self._path, len(data) - len(torn))
+            os.truncate(self._path, len(data) - len(torn))  # a file, as the opening has seen
         try:
             for line in whole.split(b"\n") if whole else ():
                 self._take(json.loads(line))

@@ -38,6 +38,9 @@ LOOKED_AT: Final = 500
 
 PASS_OVER_S: Final = 600.0
 
+SOLE_DAYS: Final = 1.0
+"""A copy that is nowhere else is believed no longer than this after it was read back."""
+
 
 def _never() -> bool:
     return False
@@ -189,7 +192,9 @@ class Evictor:
         if not copies or {copy["remote"] for copy in copies} - set(self.remotes):
             return False  # a remote that this process does not know cannot be asked
         for copy in copies:
-            damage = self._damage(local, copy, limits)
+            # What is nowhere else is not let go on the strength of its size.
+            days = min(limits.recheck_days, SOLE_DAYS) if len(copies) == 1 else limits.recheck_days
+            damage = self._damage(local, copy, days)
             if damage is not None:
                 remote = copy["remote"]
                 log.error("%s: %s; the recording stays here and is sent again", remote, damage)
@@ -200,8 +205,9 @@ class Evictor:
                 return False
         return True
 
-    def _damage(self, local: Local, copy: dict[str, Any], limits: Limits) -> str | None:
-        """What is wrong with a remote's copy, or None. Raises RemoteOutage."""
+    def _damage(self, local: Local, copy: dict[str, Any], days: float) -> str | None:
+        """What is wrong with a remote's copy, which was believed for so many days, or None. Raises
+        RemoteOutage."""
         store, recording_id = self.remotes[copy["remote"]], local.id
         base = f"{self.spool.folder(recording_id).name}/{recording_id}"
         has_slots = copy["slots_sha256"] is not None
@@ -212,7 +218,7 @@ class Evictor:
                     return f"{base}{suffix}: gone"
                 if suffix == RECORD_SUFFIX and found != local.bytes:
                     return f"{base}{suffix}: {found} bytes, not {local.bytes}"
-            if copy["read_at"] is not None and self._age_days(copy["read_at"]) <= limits.recheck_days:
+            if copy["read_at"] is not None and self._age_days(copy["read_at"]) <= days:
                 return None
             sha256 = self.index.recording(recording_id)["sha256"]
             public = find_host_public(self.spool)

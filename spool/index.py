@@ -11,6 +11,10 @@ from pathlib import Path
 from recorderd.errors import NoSuchRecording
 from recorderd.spool.database import Json, database_text, filters, json_text, row_limit
 from recorderd.spool.index_calls import CallRows
+from recorderd.spool.index_holds import HoldRows
+from recorderd.spool.index_ledger import LedgerRows
+from recorderd.spool.index_retention import DESTROYED, RetentionRows
+from recorderd.spool.index_room import RoomRows
 from recorderd.spool.index_sync import SyncRows
 
 # What `list --json` always has.
@@ -27,24 +31,31 @@ _RECORDING: Json = {
     "sync": [],
     "sha256": None,
     "bytes": None,
+    "present": True,
     "outcome": None,
     "capture_drops": None,
+    "retention": None,
+    "held": False,
 }
 
 
-_IN_COLUMNS = {"id", "state", "sha256", "bytes", "sync"}
-_COLUMNS = "id, state, sha256, bytes, summary"
+_IN_COLUMNS = {"id", "state", "sha256", "bytes", "held", "present", "sync"}
+_COLUMNS = "id, state, sha256, bytes, summary, retention, expires_at, held, present"
 _ORDER = ("started_at", "caller", "callee", "call_ids", "id")
 _PUT = """INSERT INTO recordings
-    (id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary,
+    retention, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_at = excluded.started_at,
     caller = excluded.caller, callee = excluded.callee, call_ids = excluded.call_ids,
     review = excluded.review, path = excluded.path, sha256 = excluded.sha256, bytes = excluded.bytes,
-    summary = excluded.summary"""
+    summary = excluded.summary,
+    retention = CASE WHEN recordings.state = 'recording' OR recordings.retention IS NULL
+        THEN excluded.retention ELSE recordings.retention END,
+    expires_at = CASE WHEN recordings.state = 'recording' OR recordings.retention IS NULL
+        THEN excluded.expires_at ELSE recordings.expires_at END"""
 
 
-class Index(CallRows, SyncRows):
+class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
     """An open index: :meth:`open` it (or :meth:`read` it), use it as a context manager or :meth:`close` it.
 
     One thread's own.
@@ -130,6 +141,7 @@ class Index(CallRows, SyncRows):
     ) -> None:
         review = summary.get("review") or {}
         call_ids = summary.get("call_ids") or []
+        kept = summary.get("retention") or {}
         self.execute(
             _PUT,
             [
@@ -144,12 +156,22 @@ class Index(CallRows, SyncRows):
                 sha256,
                 size,
                 text.decode("ascii") if text is not None and text.isascii() else _text(summary),
+                kept.get("class"),
+                kept.get("expires_at"),
             ],
         )
+        self.hold_if_concerned(recording_id, summary)
         for call_id in call_ids:
             self.execute(
                 "INSERT OR IGNORE INTO call_recordings VALUES (?, ?)", [database_text(call_id), recording_id]
             )
+
+    def _retention(self, row: Json) -> Json | None:
+        """How long a recording is kept: what was sealed with it, and what holds now."""
+        if row["retention"] is None:
+            return None
+        sealed = self.load(row["summary"]).get("retention") or {}
+        return {**sealed, "class": row["retention"], "expires_at": row["expires_at"]}
 
     def _with_sync(self, rows: list[Json]) -> list[Json]:
         """Rows of the table as objects of the list contract."""
@@ -170,7 +192,14 @@ class Index(CallRows, SyncRows):
                 "state": row["state"],
                 "sha256": row["sha256"],
                 "bytes": row["bytes"],
-                "sync": [_sync_json(remote, states.get((row["id"], remote))) for remote in remotes],
+                "retention": self._retention(row),
+                "held": bool(row["held"]),
+                "present": bool(row["present"]),
+                "sync": [
+                    _sync_json(remote, states.get((row["id"], remote)))
+                    for remote in remotes
+                    if row["state"] != DESTROYED
+                ],
             }
             for row in rows
         ]

@@ -89,8 +89,7 @@ class CallRows(SpoolDatabase):
                 else:
                     call.update(outcome="partial" if call["recording"] else "missing", reason=reason)
                     if call["recording"]:
-                        fields = {key: call[key] for key in ("recording", "call_id", "from", "to")}
-                        self.alert_added({"kind": "recovered", "time_ns": now, "fields": fields})
+                        self.alert_added(recovered_alert(call, now))
                 self.call_saved(call)
                 found.append(call)
         return found
@@ -125,6 +124,12 @@ class CallRows(SpoolDatabase):
         """An alert has reached its receiver."""
         now = time.time_ns() if now_ns is None else now_ns
         self.execute("UPDATE alerts SET delivered_ns = ? WHERE id = ?", [now, alert_id])
+
+
+def recovered_alert(call: Json, now_ns: int) -> Json:
+    """The alert of a call whose recording a crash cut off."""
+    fields = {key: call[key] for key in ("recording", "call_id", "from", "to")}
+    return {"kind": "recovered", "time_ns": now_ns, "fields": fields}
 
 
 def _values(call: Json) -> list[object]:

@@ -24,13 +24,14 @@ def create_schema(connection: sqlite3.Connection, version: int) -> None:
     if version in (1, 2):
         for column in _SYNC_SINCE_3:
             connection.execute(f"ALTER TABLE sync ADD COLUMN {column}")
+        connection.execute(f"ALTER TABLE remotes ADD COLUMN {_REMOTES_SINCE_3}")
     for statement in _SINCE_3:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 # `summary` and `call` hold what is shown; the other columns are there to be searched. `carried` is 1 where
-# every active remote is known to have the recording. Filters by number walk `recordings_by_start` alone,
+# nothing is to be carried to any active remote. Filters by number walk `recordings_by_start` alone,
 # without the rows; what is rare has an index of its own, of the few rows only.
 _RECORDINGS = (
     """CREATE TABLE recordings (
@@ -57,7 +58,8 @@ _SYNC_FAILED = "CREATE INDEX sync_failed ON sync (remote, next_ns) WHERE error I
 _REST = (
     "CREATE TABLE alerts (id INTEGER PRIMARY KEY AUTOINCREMENT, alert TEXT NOT NULL, delivered_ns INTEGER)",
     "CREATE INDEX alerts_pending ON alerts (id) WHERE delivered_ns IS NULL",
-    "CREATE TABLE remotes (name TEXT PRIMARY KEY, identity TEXT, active INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE remotes (name TEXT PRIMARY KEY, identity TEXT, active INTEGER NOT NULL,"
+    " state TEXT) WITHOUT ROWID",
     """CREATE TABLE sync (
         recording TEXT NOT NULL, remote TEXT NOT NULL, state TEXT NOT NULL, sha256 TEXT, verified_at TEXT,
         error TEXT, attempts INTEGER NOT NULL, next_ns INTEGER NOT NULL,
@@ -75,25 +77,35 @@ _RECORDINGS_SINCE_3 = (
     "expires_at TEXT",
 )
 # `versions` are the remote's (JSON), `slots_sha256` is of the key slots that it has, `checked_at` when the
-# copy was last read back.
+# copy was last read back. A remote's `state` (JSON) is how the carrying to it goes.
+_REMOTES_SINCE_3 = "state TEXT"
 _SYNC_SINCE_3 = ("versions TEXT", "slots_sha256 TEXT", "checked_at TEXT")
 _SINCE_3 = (
     "CREATE INDEX recordings_to_expire ON recordings (expires_at) WHERE expires_at IS NOT NULL",
     "CREATE INDEX sync_checked ON sync (remote, checked_at) WHERE state = 'verified'",
+    "CREATE INDEX sync_stored ON sync (remote) WHERE state = 'stored'",
     """CREATE TABLE ledger_entries (
         leaf INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, time_us INTEGER NOT NULL)""",
     "CREATE INDEX ledger_by_subject ON ledger_entries (subject, kind)",
-    "CREATE TABLE ledger_sync (remote TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE ledger_sync (remote TEXT PRIMARY KEY, size INTEGER NOT NULL, sent TEXT) WITHOUT ROWID",
     """CREATE TABLE holds (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, recording TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL,
-        placed_at TEXT NOT NULL, released_at TEXT, released_by TEXT, release_reason TEXT)""",
+        id INTEGER PRIMARY KEY AUTOINCREMENT, recording TEXT NOT NULL, matter TEXT NOT NULL,
+        reason TEXT NOT NULL, by TEXT NOT NULL, placed_at TEXT NOT NULL, released_at TEXT, released_by TEXT,
+        release_reason TEXT)""",
     "CREATE INDEX holds_by_recording ON holds (recording)",
+    # What is here is summed up every few seconds; what may go is looked for oldest first.
+    "CREATE INDEX recordings_here ON recordings (number, bytes, present) WHERE present = 1",
+    """CREATE INDEX recordings_to_evict ON recordings (id)
+        WHERE present = 1 AND carried = 1 AND held = 0 AND review = 0""",
+    "CREATE INDEX recordings_away ON recordings (id) WHERE present = 0",
 )
 
-# Of all recordings anew; ` AND id = ?` may follow.
+# Of all recordings anew; ` AND id = ?` may follow. What is `stored` needs no carrying either, but it was not
+# read back: nothing may be destroyed or evicted for it.
 SET_CARRIED = """UPDATE recordings SET carried = NOT EXISTS (
     SELECT 1 FROM remotes WHERE active AND NOT EXISTS (SELECT 1 FROM sync
-        WHERE recording = recordings.id AND remote = remotes.name AND state = 'verified')) WHERE 1"""
+        WHERE recording = recordings.id AND remote = remotes.name
+        AND state IN ('verified', 'stored'))) WHERE 1"""
 
 
 def _carry_over_1(connection: sqlite3.Connection) -> None:

@@ -22,6 +22,9 @@ from recorderd.spool.signing import HostPublic
 GONE: Final = frozenset({"evicted", "destroyed"})
 """Entries that say why there is no file."""
 
+LEAST_APPROVALS: Final = 2
+"""Of different keys, before anything is destroyed."""
+
 BACK: Final = frozenset({"restored"})
 MAX_PROBLEMS: Final = 1_000
 _CHUNK: Final = 1 << 20
@@ -74,7 +77,7 @@ def check_ledger(
         verdict.checkpoints += 1
     frontier = Frontier()
     roots = {0: EMPTY} if 0 in stated else {}
-    for data in _entries(path, verdict):
+    for data in entries_in(path, verdict):
         frontier.add(leaf_hash(data))
         if frontier.size in stated:
             roots[frontier.size] = frontier.root()
@@ -158,8 +161,9 @@ def _notes(history: History, verdict: LedgerVerdict) -> Iterator[bytes]:
         verdict.problem(f"{history.path}: {error.strerror}")
 
 
-def _entries(path: Path, verdict: LedgerVerdict) -> Iterator[bytes]:
-    """All entries in order, up to the first damage that leaves their numbers in doubt."""
+def entries_in(path: Path, verdict: LedgerVerdict) -> Iterator[bytes]:
+    """All entries of the ledger in a folder in order, also of a copy, up to the first damage that leaves
+    their numbers in doubt."""
     number = 0
     while (bundle := _bundle(path, number)).exists():
         count = 0
@@ -199,13 +203,19 @@ class RecordingsCheck:
         self._spool = spool
         self._entered: dict[str, dict[str, Any]] = {}
         self._gone: set[str] = set()
+        self._approved: dict[str, set[str]] = defaultdict(set)
+        self._destroyed: dict[str, int] = {}
         self._twice: list[str] = []
 
     def entry(self, leaf: int, entry: Entry) -> None:
         """Take in an entry; for :func:`check_ledger`."""
+        if entry.kind == "approved":
+            self._approved[entry.subject].add(str(entry.fields.get("key")))
+        elif entry.kind == "destroyed":
+            self._destroyed[entry.subject] = len(self._approved[str(entry.fields.get("proposal"))])
         if entry.kind in GONE:
             self._gone.add(entry.subject)
-        elif entry.kind in BACK:
+        elif entry.kind in BACK and "into" not in entry.fields:  # what was brought elsewhere is not here
             self._gone.discard(entry.subject)
         elif entry.kind == "recording" and entry.fields.get("state") != "damaged":
             before = self._entered.setdefault(entry.subject, dict(entry.fields))
@@ -225,6 +235,13 @@ class RecordingsCheck:
         for recording in self._spool.records():
             if recording not in self._entered:
                 verdict.problem(f"{self._spool.record_path(recording)}: has no entry in the ledger")
+            elif recording in self._destroyed and not self._spool.is_remote_copy:
+                verdict.problem(f"{self._spool.record_path(recording)}: was destroyed, and is here again")
+        for recording, approvals in sorted(self._destroyed.items()):
+            if approvals < LEAST_APPROVALS:
+                verdict.problem(
+                    f"{recording}: destroyed, and {approvals} approvals of it were entered before"
+                )
 
     def _differs(self, recording: str, fields: dict[str, Any]) -> Iterator[str]:
         try:

@@ -2,6 +2,7 @@
 nobody told the index, and recordings and calls that a crash kept from being entered.
 """
 
+import contextlib
 import hashlib
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from recorderd.errors import RecorderError
 from recorderd.spool.index import Index
 from recorderd.spool.layout import MANIFEST_SUFFIX, RECORD_SUFFIX, Spool
 from recorderd.spool.ledger import FOLDER, Ledger
@@ -26,6 +28,7 @@ _CALL_FIELDS: Final = (
     "reason",
     "recording",
 )
+_NUMBERS: Final = ("from", "to")
 _BATCH: Final = 500
 _DAY_US: Final = 86_400_000_000
 
@@ -35,9 +38,10 @@ def ledger_of(spool: Spool) -> Ledger:
     return Ledger(spool.path / FOLDER)
 
 
-def call_entry(row: Mapping[str, Any], time_us: int) -> Entry:
-    """What became of a call: a row as ``calls --json`` has it."""
-    fields = {name: row.get(name) for name in _CALL_FIELDS}
+def call_entry(row: Mapping[str, Any], time_us: int, *, numbers: bool = True) -> Entry:
+    """What became of a call: a row as ``calls --json`` has it, its ``numbers`` left out where they must not
+    be kept for ever."""
+    fields = {name: row.get(name) for name in _CALL_FIELDS if numbers or name not in _NUMBERS}
     return Entry("call", time_us, call_subject(row["first_seen"], row["call_id"]), fields)
 
 
@@ -59,9 +63,10 @@ def recording_entry(
     return Entry("recording", time_us, recording, fields)
 
 
-def alert_entry(alert: Mapping[str, Any], time_us: int) -> Entry:
-    """An alert: its kind, when what it tells of happened, and its fields."""
-    fields = {**alert["fields"], "happened_us": alert["time_ns"] // 1000}
+def alert_entry(alert: Mapping[str, Any], time_us: int, *, numbers: bool = True) -> Entry:
+    """An alert: its kind, when what it tells of happened, and its fields; ``numbers`` as of a call."""
+    told = {name: value for name, value in alert["fields"].items() if numbers or name not in _NUMBERS}
+    fields = {**told, "happened_us": alert["time_ns"] // 1000}
     return Entry("alert", time_us, alert["kind"], fields)
 
 
@@ -73,6 +78,24 @@ def enter(ledger: Ledger, index: Index | None, entries: Sequence[Entry]) -> rang
         with index.batch():
             index.ledger_entered(leaves.start, entries)
     return leaves
+
+
+def may_enter(spool: Spool) -> bool:
+    """Whether the spool has a ledger, and it is this user's: what another one wrote, root included, the
+    recorder could not go on with."""
+    try:
+        return (spool.path / FOLDER).stat().st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def add_alert(spool: Spool, index: Index, alert: Mapping[str, Any]) -> None:
+    """Keep an alert that is about no call, and enter it where the spool has a ledger; what is wrong with that
+    is told by others. Raises what the index raises."""
+    if may_enter(spool):
+        with contextlib.suppress(RecorderError):
+            enter(ledger_of(spool), index, [alert_entry(alert, time.time_ns() // 1000)])
+    index.alert_added(dict(alert))
 
 
 def learn(ledger: Ledger, index: Index) -> int:
@@ -90,9 +113,12 @@ def learn(ledger: Ledger, index: Index) -> int:
     return gone
 
 
-def reconcile(spool: Spool, ledger: Ledger, index: Index, *, until_us: int | None = None) -> int:
+def reconcile(
+    spool: Spool, ledger: Ledger, index: Index, *, until_us: int | None = None, numbers: bool = True
+) -> int:
     """Enter the finished recordings and the calls with an outcome that the ledger has no entry of; returns
-    how many. Those of before ``until_us`` only, where others enter the later ones.
+    how many. Those of before ``until_us`` only, where others enter the later ones; ``numbers`` as of
+    :func:`call_entry`.
 
     What is a day older than the last start was seen to then. Raises as :meth:`Ledger.append`.
     """
@@ -116,6 +142,6 @@ def reconcile(spool: Spool, ledger: Ledger, index: Index, *, until_us: int | Non
     while rows := index.ledger_lacks_calls(since, until, _BATCH):
         # Not once more through all that was entered just now.
         since = rows[-1]["first_seen"]
-        enter(ledger, index, [call_entry(row, time.time_ns() // 1000) for row in rows])
+        enter(ledger, index, [call_entry(row, time.time_ns() // 1000, numbers=numbers) for row in rows])
         entered += len(rows)
     return entered

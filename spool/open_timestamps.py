@@ -17,6 +17,7 @@ from recorderd.spool.durable import disk_error
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
 from recorderd.spool.ledger import FOLDER, Ledger
+from recorderd.spool.ledger_keeping import add_alert
 from recorderd.spool.ledger_stamps import Stamped, Stamps
 
 AGAIN_S: Final = 1_800.0
@@ -95,7 +96,7 @@ class Anchorer:
     def __init__(self, spool: Spool, settings: Calendars, index: Index | None = None) -> None:
         """``index`` takes the alerts. Raises ConfigError where the library is missing."""
         _library()
-        self._settings, self._index = settings, index
+        self._spool, self._settings, self._index = spool, settings, index
         self._ledger = Ledger(spool.path / FOLDER)
         self._stamps = Stamps(self._ledger.path)
         self._looked: float | None = None
@@ -161,7 +162,7 @@ class Anchorer:
         if self._index is not None and str(error) != self._told:
             self._told = str(error)
             alert = {"kind": "timestamp", "time_ns": int(now * 1e9), "fields": {"error": str(error)}}
-            self._index.alert_added(alert)
+            add_alert(self._spool, self._index, alert)
 
 
 def _read(note: bytes, proof: bytes) -> Any:

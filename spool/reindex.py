@@ -15,6 +15,7 @@ from typing import Any
 
 from recorderd.errors import RecorderError, SpoolCorrupt, SpoolError
 from recorderd.spool.database import Json
+from recorderd.spool.destruction_progress import half_destroyed
 from recorderd.spool.durable import disk_error, sync_folder
 from recorderd.spool.holds import restore_holds
 from recorderd.spool.index import Index
@@ -90,6 +91,7 @@ def _fill(spool: Spool, index: Index, public: HostPublic | None, told: Callable[
     enter_parts(spool, index)
     told("ledger")
     take_ledger(spool, index, done)
+    _mark_half_destroyed(spool, index, done)
     away = index.evicted()
     done.away = len(away)
     for each in away:
@@ -98,6 +100,15 @@ def _fill(spool: Spool, index: Index, public: HostPublic | None, told: Callable[
                 f"{spool.record_path(each)}: gone, and the ledger does not say that it was to go"
             )
     return done
+
+
+def _mark_half_destroyed(spool: Spool, index: Index, done: Reindexed) -> None:
+    """What a `purge` has to go on with: its keys may be gone already, so it is too late for a hold."""
+    try:
+        with index.batch():
+            index.destroying(name for name in half_destroyed(spool) if not index.is_destroyed(name))
+    except SpoolCorrupt as error:
+        done.problems.append(str(error))
 
 
 def take_ledger(spool: Spool, index: Index, done: Reindexed) -> None:

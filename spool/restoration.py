@@ -7,12 +7,13 @@ restoration tells them.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from recorderd.errors import NoRoom, RemoteError, SpoolCorrupt, SpoolError
-from recorderd.spool.bring_back import Told, bring_back, bring_statement
+from recorderd.spool.bring_back import Told, Unentered, bring_back, bring_statement
 from recorderd.spool.budget import Limits
 from recorderd.spool.durable import write_file
 from recorderd.spool.free_space import measure
@@ -24,6 +25,7 @@ from recorderd.spool.ledger_keeping import enter
 from recorderd.spool.manifest import Manifest, load_manifest
 from recorderd.spool.rebuild import put_manifest
 from recorderd.spool.signing import HOST_PUBLIC_NAME, HostPublic
+from recorderd.spool.slots import SlotFile
 from recorderd.spool.stores import Store, file_hash
 
 Became = Literal["restored", "here", "manifest", "destroyed", "failed"]
@@ -112,22 +114,49 @@ class Restorer:
                 continue
             yield self._bring(recording_id, manifests_only, told(recording_id))
 
+    def statements(self, recording_id: str) -> None:
+        """Put manifest and key slots in place where they are missing or damaged, and a remote has them."""
+        for is_entered in (self._is_entered, None):
+            for store in self.stores.values():
+                with suppress(RemoteError, SpoolCorrupt):
+                    bring_statement(store, self.spool, recording_id, self.public, is_entered)
+
     def _bring(self, recording_id: str, manifests_only: bool, told: Told | None) -> Restored:
-        problems = []
-        for name, store in self.stores.items():
-            try:
-                manifest = bring_statement(store, self.spool, recording_id, self.public)
-                self._enter_away(manifest)
-                if manifests_only:
-                    return Restored(recording_id, "manifest", name)
-                self._check_room(manifest.bytes)
-                bring_back(store, self.spool, recording_id, self.public, told)
-            except (RemoteError, SpoolCorrupt) as error:
-                problems.append(f"{name}: {error}")
-                continue
-            self._note(manifest, name)
-            return Restored(recording_id, "restored", name, manifest.bytes)
+        problems: list[str] = []
+        # Key slots that the ledger has not are better than none, and worse than what another remote has.
+        for is_entered in (self._is_entered, None):
+            problems, unentered = [], False
+            for name, store in self.stores.items():
+                try:
+                    manifest = bring_statement(store, self.spool, recording_id, self.public, is_entered)
+                    self._enter_away(manifest)
+                    if manifests_only:
+                        return Restored(recording_id, "manifest", name)
+                    self._check_room(manifest.bytes)
+                    bring_back(store, self.spool, recording_id, self.public, told, is_entered)
+                except (RemoteError, SpoolCorrupt) as error:
+                    problems.append(f"{name}: {error}")
+                    unentered = unentered or isinstance(error, Unentered)
+                    continue
+                self._note(manifest, name)
+                return Restored(recording_id, "restored", name, manifest.bytes)
+            if not unentered:
+                break
         return Restored(recording_id, "failed", error="; ".join(problems) or "no remote to ask")
+
+    def _is_entered(self, slots: SlotFile) -> bool:
+        """Whether the ledger has an entry of exactly these key slots."""
+        if self.ledger is None:
+            return False
+        rows = (self.own or self.index).ledger_rows(kind="rewrapped", subject=slots.recording)
+        with suppress(SpoolCorrupt):
+            for row in rows:
+                for data in self.ledger.entries(row["leaf"], row["leaf"] + 1):
+                    entry = Entry.from_bytes(data)
+                    stated = entry.kind, entry.subject, entry.fields.get("slots_sha256")
+                    if stated == ("rewrapped", slots.recording, slots.sha256):
+                        return True
+        return False
 
     def _here(self, recording_id: str, thoroughly: bool) -> Manifest | None:
         """The manifest of a recording that is here, whole."""

@@ -61,15 +61,15 @@ def slot_path_of(recording: Path) -> Path:
 
 
 @contextlib.contextmanager
-def changing(folder: Path) -> Iterator[None]:
-    """Hold off others who replace or destroy slot files of this folder; read them inside. Raises
-    SpoolError."""
+def changing(folder: Path, *, sending: bool = False) -> Iterator[None]:
+    """Hold off others who replace or destroy slot files of this folder; read them inside. ``sending``: with
+    others who send them, so that a destruction finds at the remotes what was under way. Raises SpoolError."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise SpoolError(f"{folder}: {error.strerror}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if sending else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -5,18 +5,18 @@ with a store of its own.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from recorderd.errors import RecorderError, RemoteError, SpoolCorrupt
-from recorderd.spool.destruction_progress import is_destroyed
 from recorderd.spool.evidence import Damage
 from recorderd.spool.layout import MANIFEST_SUFFIX, RECORD_SUFFIX, SLOT_SUFFIX, Spool
 from recorderd.spool.manifest import Manifest, load_manifest
 from recorderd.spool.pacing import Terms, is_sampled
 from recorderd.spool.readback import facts_of, later_generation
 from recorderd.spool.signing import HostPublic
-from recorderd.spool.slot_files import read_slots
+from recorderd.spool.slot_files import changing, read_slots
 from recorderd.spool.stores import RemoteOutage, Sent, Store, file_hash, stored_hash
 
 
@@ -92,12 +92,16 @@ class Carrier:
         base = f"{spool.folder(recording).name}/{recording}"
         sent(0)
         path = spool.record_path(recording)
-        if job.present:
-            self._bring(base + RECORD_SUFFIX, path, manifest.sha256, full, sent, outcome)
-        else:
-            self._find(base + RECORD_SUFFIX, recording, manifest.sha256, outcome)
+        # A destruction waits for keys that are under way; these may be inside of the recording.
+        inside = manifest.slots_sha256 is None
+        with changing(path.parent, sending=True) if inside else nullcontext():
+            if job.present:
+                self._bring(base + RECORD_SUFFIX, path, manifest.sha256, full, sent, outcome)
+            else:
+                self._find(base + RECORD_SUFFIX, recording, manifest.sha256, outcome)
         if self._terms.key_slots:
-            self._bring_slots(base + SLOT_SUFFIX, manifest, full, outcome)
+            with changing(path.parent, sending=True):
+                self._bring_slots(base + SLOT_SUFFIX, manifest, full, outcome)
         # The manifest goes last: where it is, the rest is, too.
         path = spool.manifest_path(recording)
         self._bring(base + MANIFEST_SUFFIX, path, local_hash(path), full, None, outcome)
@@ -131,10 +135,6 @@ class Carrier:
         if (slots.recording, slots.header_hash.hex()) != (manifest.recording, manifest.header_sha256):
             raise SpoolCorrupt(f"{path}: key slots of another recording")
         self._deliver(name, path, sha256, full, None, outcome, generation=slots.generation)
-        if not path.exists() and is_destroyed(self._spool, manifest.recording):
-            # Destroyed while they were sent: here first, then there. What came too late must not stay.
-            self._store.delete(name)
-            raise SpoolCorrupt(f"{manifest.recording}: destroyed while it was sent")
         outcome.slots_sha256 = sha256
 
     def _deliver(

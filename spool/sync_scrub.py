@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from recorderd.errors import RecorderError, RemoteError, SpoolCorrupt
-from recorderd.spool.bring_back import bring_statement
+from recorderd.errors import RecorderError, SpoolCorrupt
 from recorderd.spool.budget import Limits
 from recorderd.spool.database import Json
 from recorderd.spool.durable import disk_error, forget_cached, write_file
@@ -265,14 +264,12 @@ class Scrubber:
             for row in names
             if row["remote"] in self._remotes
         }
-        for store in stores.values():
-            # The manifest, and the key slots: they alone may be what is wrong.
-            with suppress(RemoteError, SpoolCorrupt):
-                bring_statement(store, self._spool, recording, public)
         ledger = ledger_of(self._spool) if (self._spool.path / FOLDER).is_dir() else None
         restorer = Restorer(
             self._spool, self._index, stores, public, ledger, self._limits, "scrub", clock=self._clock
         )
+        # They alone may be what is wrong.
+        restorer.statements(recording)
         try:
             (result,) = restorer.restore([recording], thoroughly=True)
         except RecorderError as error:

@@ -1,6 +1,6 @@
 """Times as they are shown: RFC 3339 in UTC."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1)  # of UTC, as all is here
 
@@ -16,3 +16,9 @@ def rfc3339(microseconds: int) -> str:
     except OverflowError:
         moment = datetime.min if microseconds < 0 else datetime.max
     return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def microseconds(text: str) -> int:
+    """Microseconds since 1970 of what :func:`rfc3339` wrote."""
+    moment = datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+    return (moment - _EPOCH) // timedelta(microseconds=1)

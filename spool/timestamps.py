@@ -19,6 +19,7 @@ from recorderd.spool.durable import disk_error
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
 from recorderd.spool.ledger import FOLDER, Ledger
+from recorderd.spool.ledger_keeping import add_alert
 from recorderd.spool.ledger_stamps import Stamped, Stamps
 from recorderd.spool.stamp_order import in_order
 
@@ -111,7 +112,7 @@ class Stamper:
         """``index`` takes the alerts. Raises ConfigError where the certificate cannot be read, or the library
         is missing."""
         _client()
-        self._authority, self._index = authority, index
+        self._spool, self._authority, self._index = spool, authority, index
         self._roots = load_roots(authority.ca)
         self._ledger = Ledger(spool.path / FOLDER)
         self._stamps = Stamps(self._ledger.path)
@@ -165,7 +166,7 @@ class Stamper:
             return
         alert = {"kind": "timestamp", "time_ns": int(now * 1e9), "fields": {"error": str(error)}}
         try:
-            self._index.alert_added(alert)
+            add_alert(self._spool, self._index, alert)
         except (DiskFull, SpoolError):
             return
         self._told = str(error)

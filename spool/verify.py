@@ -19,6 +19,7 @@ from recorderd.errors import (
     UsageError,
     WrongKey,
 )
+from recorderd.spool.entered_slots import EnteredSlots
 from recorderd.spool.header import Header
 from recorderd.spool.keys import KEYS_MISSING, Identity
 from recorderd.spool.layout import Spool
@@ -82,13 +83,14 @@ def verify(
     *,
     expected_sha256: str | None = None,
     evicted: bool = False,
+    entered: EnteredSlots | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Check one recording; everything found is in the verdict.
 
-    ``expected_sha256`` is what the index knows of it; of one that was ``evicted`` there is the manifest
-    alone. Raises NoSuchRecording where neither file nor manifest
-    exists, and WrongKey where identities are given and none opens it.
+    ``expected_sha256`` is what the index knows of it, ``entered`` what the ledger knows of its key slots; of
+    one that was ``evicted`` there is the manifest alone. Raises NoSuchRecording where neither file nor
+    manifest exists, and WrongKey where identities are given and none opens it.
     """
     path = spool.record_path(recording_id)
     manifest_path = spool.manifest_path(recording_id)
@@ -107,7 +109,7 @@ def verify(
     if evicted and not path.exists():
         return _of_statement(verdict, manifest, expected_sha256)
     try:
-        _check_file(verdict, manifest, expected_sha256, progress)
+        _check_file(verdict, manifest, expected_sha256, entered, progress)
         if identities:
             _check_with_key(verdict, manifest, identities)
     except WrongKey:
@@ -153,7 +155,11 @@ def host_public(spool: Spool, path: Path | None = None) -> HostPublic:
 
 
 def _check_file(
-    verdict: Verdict, manifest: Manifest | None, expected: str | None, progress: Progress | None
+    verdict: Verdict,
+    manifest: Manifest | None,
+    expected: str | None,
+    entered: EnteredSlots | None,
+    progress: Progress | None,
 ) -> None:
     with RecordFile(verdict.path) as file:
         verdict.bytes = file.size
@@ -177,7 +183,7 @@ def _check_file(
                 problems.append(f"intact to byte {scanner.intact_bytes}, stated {manifest.intact_bytes}")
             if manifest is not None and header.hash.hex() != manifest.header_sha256:
                 problems.append("the header is not the one stated in the manifest")
-            _check_slots(verdict, header, manifest)
+            _check_slots(verdict, header, manifest, entered)
             verdict.status = COMPLETE if scanner.ended else RECOVERED_PREFIX
         verdict.problems += [f"{verdict.path}: {problem}" for problem in problems]
 
@@ -191,8 +197,11 @@ def slots_state(header: Header, slots: SlotFile | None) -> str:
     return place if slots.generation == FIRST else f"{place}, generation {slots.generation}"
 
 
-def _check_slots(verdict: Verdict, header: Header, manifest: Manifest | None) -> None:
-    """The slot file is that of this recording, whole, and where it is the first one, the one stated."""
+def _check_slots(
+    verdict: Verdict, header: Header, manifest: Manifest | None, entered: EnteredSlots | None
+) -> None:
+    """The slot file is that of this recording, whole, and the one stated: in the manifest where it is the
+    first one, else in the ledger."""
     path = slot_path_of(verdict.path)
     try:
         slots = slots_beside(verdict.path, header)
@@ -201,9 +210,12 @@ def _check_slots(verdict: Verdict, header: Header, manifest: Manifest | None) ->
         verdict.problems.append(str(error))
         return
     verdict.slots = slots_state(header, slots)
+    if slots is None and header.detached:
+        verdict.problems.append(f"{path}: {KEYS_MISSING}")
+        return
+    if entered and (problem := entered.problem(verdict.recording, path, slots)):
+        verdict.problems.append(problem)
     if slots is None:
-        if header.detached:
-            verdict.problems.append(f"{path}: {KEYS_MISSING}")
         return
     stated = None if manifest is None else manifest.slots_sha256
     if slots.generation == FIRST and stated not in (None, slots.sha256):

@@ -292,6 +292,19 @@ def test_a_copy_that_was_not_read_for_long_is_read_before_its_original_goes(hous
     assert evictor.evict(Room(GB, 0, GB, recent), relieving=True) == 0  # it is failed now
 
 
+def test_the_only_copy_is_read_before_its_original_goes(house, tmp_path):
+    first = house.ids[0]
+    path = tmp_path / "nas" / "2026-11-21" / f"{first}.rec"
+    path.write_bytes(bytes(path.stat().st_size))
+    del house.stores["vault"]
+    house.index.set_remotes(["nas"])
+    believing = Limits(reserve_bytes=0, recheck_days=100_000)
+    evictor = house.evictor()
+    evictor.evict(Room(GB, 0, GB, believing), relieving=True)
+    assert house.here() == [first]
+    assert house.index.recording(first)["sync"][0]["state"] == "failed"
+
+
 def test_a_remote_that_is_away_keeps_everything_and_loses_no_state(house, tmp_path):
     (tmp_path / "vault").rename(tmp_path / "unplugged")
     (tmp_path / "vault").mkdir()  # an empty mount point looks like a loss of all copies

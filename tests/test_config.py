@@ -175,7 +175,7 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
             " * itself)",
         ),
         ("privacy: {pause: {max_s: -1}}", "privacy.pause.max_s: must be at least 0.0, is -1"),
-        ("retention:", "retention: not available in this version"),
+        ("siprec:", "siprec: not available in this version"),
         ("capture: 5", "capture: must be keys and values, is 5"),
         ("capture: {interfaces: any}", "capture.interfaces: must be auto or a list such as [eth0], is 'any'"),
         ("capture: {interfaces: []}", "capture.interfaces: must not be empty"),
@@ -237,8 +237,26 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
         ),
         ("sync: {remotes: [{name: a, type: file}]}", "sync.remotes[0].path: required"),
         (
-            "sync: {remotes: [{name: a, type: s3, path: /a}]}",
-            "sync.remotes[0].type: must be 'file', is 's3'",
+            "sync: {remotes: [{name: a, type: s4, path: /a}]}",
+            "sync.remotes[0].type: must be 'file', 's3', 'sftp' or 'webdav', is 's4'",
+        ),
+        ("sync: {remotes: [{name: a, path: /a}]}", "sync.remotes[0].type: required"),
+        ("sync: {remotes: [a]}", "sync.remotes[0]: must be keys and values, is 'a'"),
+        (
+            "sync: {remotes: [{name: a, type: sftp, host: h, user: u, identity_file: k, host_keys: []}]}",
+            "sync.remotes[0].host_keys: must not be empty",
+        ),
+        (
+            "sync: {remotes: [{name: a, type: sftp, host: h, user: u, identity_file: k, host_keys: [any]}]}",
+            "sync.remotes[0].host_keys[0]: must be a fingerprint (SHA256:...) or a key line (ssh-ed25519 AAAA...)",
+        ),
+        (
+            "sync: {remotes: [{name: a, type: webdav, url: 'http://h/x'}]}",
+            "sync.remotes[0]: url: must be https (or set allow_http)",
+        ),
+        (
+            "sync: {remotes: [{name: a, type: webdav, url: 'https://h/x', dev: true}]}",
+            "sync.remotes[0].dev: unknown key; did you mean dav?",
         ),
         (
             "sync: {remotes: [{name: a, type: file, path: /a}, {name: a, type: file, path: /b}]}",

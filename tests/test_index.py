@@ -637,6 +637,7 @@ ALTER TABLE recordings DROP COLUMN present;
 ALTER TABLE recordings DROP COLUMN held;
 ALTER TABLE recordings DROP COLUMN retention;
 ALTER TABLE recordings DROP COLUMN expires_at;
+ALTER TABLE remotes DROP COLUMN state;
 ALTER TABLE sync DROP COLUMN versions;
 ALTER TABLE sync DROP COLUMN slots_sha256;
 ALTER TABLE sync DROP COLUMN checked_at;
@@ -645,6 +646,19 @@ DROP TABLE ledger_sync;
 DROP TABLE holds;
 PRAGMA user_version=2;
 """
+
+
+SINCE_2 = "".join(
+    f"DROP INDEX {name};"
+    for name in (
+        "recordings_to_expire",
+        "recordings_here",
+        "recordings_to_evict",
+        "recordings_away",
+        "sync_checked",
+        "sync_stored",
+    )
+)
 
 
 def schema(spool):
@@ -664,7 +678,7 @@ def test_an_index_of_version_2_is_carried_over(spool):
         look_at_what_version_1_had(index)
     new = schema(spool)
     with sqlite3.connect(spool.index_path) as connection:
-        connection.executescript("DROP INDEX recordings_to_expire; DROP INDEX sync_checked;" + VERSION_2)
+        connection.executescript(SINCE_2 + VERSION_2)
     connection.close()
     with Index.open(spool) as index:
         look_at_what_version_1_had(index)

@@ -262,7 +262,9 @@ def test_a_ledger_that_was_set_back_is_seen_by_the_copy_at_a_remote(tmp_path: Pa
     ledger = tmp_path / "spool/ledger"
     shutil.copytree(ledger, tmp_path / "before")
     enter(Ledger(ledger), None, [Entry("export", 1, "20261121T200501Z-0123456789", {"by": "somebody"})])
-    assert recorderctl("-c", config, "ledger", "checkpoint").code == 0
+    told = recorderctl("-c", config, "ledger", "checkpoint")
+    assert told.code == 0
+    assert told.out.encode() == (ledger / "checkpoint").read_bytes()
     assert recorderctl("-c", config, "sync").code == 0
     against = ("ledger", "verify", "--against", tmp_path / "remote/ledger")
     assert recorderctl("-c", config, *against).code == 0

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -30,7 +31,7 @@ def run(words: list[str], folder: Path) -> str:
     done = subprocess.run(
         [str(COMMANDS / program), *rest],
         cwd=folder,
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder), "RECORDERD_PASSPHRASE_FILE": str(folder / "passphrase")},
         capture_output=True,
         text=True,
         timeout=120,
@@ -75,3 +76,33 @@ def test_the_commands_of_the_readme(listener: Path) -> None:
     for command in ("recorderctl calls", "recorderctl verify --all"):
         assert f"`{command}`" in README
         run([*shlex.split(command), "--spool", "DIR"], listener)
+
+
+def test_what_the_readme_says_of_the_life_of_a_recording(listener: Path) -> None:
+    (listener / "passphrase").write_text("open sesame\n")
+    for words in block("recorderctl retention keygen"):
+        run(words, listener)
+    (listener / "nas").mkdir()
+    _, more = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    more = more.replace("/mnt/nas/recordings", "nas").replace("/etc/recorderd/", "")
+    with (listener / "recorderd.yaml").open("a") as config:
+        config.write(more)
+    [recording] = json.loads(run(["recorderctl", "--spool", "DIR", "list", "--json"], listener))
+
+    def on_the_recorder(words: list[str]) -> str:
+        program, *rest = (recording["id"] if word == "ID" else word for word in words)
+        return run([program, "-c", "recorderd.yaml", *rest], listener)
+
+    for words in block("recorderctl sync "):
+        on_the_recorder(words)
+    assert json.loads((listener / "proof.json").read_text())["recording"] == recording["id"]
+    # As the daemons do: before the fire the remote has the hold, too.
+    for command in ("ledger checkpoint", "sync"):
+        on_the_recorder(["recorderctl", *command.split()])
+    (listener / "DIR").rename(listener / "burnt")
+    (listener / "DIR").mkdir()
+    shutil.copy(listener / "burnt/host.key", listener / "DIR")
+    for words in block("recorderctl restore --all"):
+        on_the_recorder(words)
+    [again] = json.loads(run(["recorderctl", "--spool", "DIR", "list", "--json"], listener))
+    assert (again["id"], again["sha256"], again["held"]) == (recording["id"], recording["sha256"], True)

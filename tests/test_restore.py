@@ -207,6 +207,14 @@ def test_manifests_alone_are_enough_to_tell_what_there_is(home, tmp_path):
     home.assert_whole(spool, [home.ids[3]])
 
 
+def test_what_went_and_was_brought_elsewhere_is_not_missed_here(home, tmp_path):
+    home.evict()
+    assert home.run("restore", "--all", "--into", tmp_path / "case").code == 0
+    ledger_of(home.spool).checkpoint(home.desk.signer)
+    answer = home.run("ledger", "verify")
+    assert (answer.code, answer.err) == (0, "")
+
+
 def test_into_a_folder_of_its_own_and_by_time(home, tmp_path):
     since = f"{DAY}T20:05:03"
     answer = home.run("restore", "--since", since, "--from", "vault", "--into", tmp_path / "case", "--json")

@@ -162,6 +162,16 @@ def test_held_by_ids_and_released(vault: Vault) -> None:
     assert ctl("hold", one).code == 2
 
 
+def test_a_mistyped_number_or_matter_is_told(vault: Vault) -> None:
+    vault.add(["short"])
+    words = ("hold", "--number", "987654321", "--reason", "claim", "--matter", "claim-3")
+    assert ctl(*words).code == 22
+    assert ctl("hold", "--list", "--all").out == "nothing is held\n"
+    assert ctl(*words, "--future").code == 0
+    assert ctl("hold", "--release", "--matter", "claim-4", "--reason", "over").code == 2
+    assert ctl("hold", "--release", "--matter", "claim-3", "--reason", "over").code == 0
+
+
 def test_an_approver_with_a_passphrase(vault: Vault) -> None:
     vault.add(["short"])
     Path("word").write_text("open sesame\n")

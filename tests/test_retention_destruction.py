@@ -1,7 +1,9 @@
 """Destruction: exactly what was proposed, approved, expired and is not held; every key copy, every place."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ import pytest
 from recorderd.errors import KeysMissing, NotAllowed, SpoolCorrupt, SpoolError
 from recorderd.spool.certificate import as_text, check, issue
 from recorderd.spool.destruction import BATCH, Outcome
-from recorderd.spool.holds import place, release
+from recorderd.spool.holds import number_subject, place, release
 from recorderd.spool.index import Index
 from recorderd.spool.ledger_entries import Entry
 from recorderd.spool.ledger_keeping import enter, ledger_of
 from recorderd.spool.pacing import Terms
 from recorderd.spool.proposals import Proposal
 from recorderd.spool.reader import Recording
+from recorderd.spool.reindex import reindex
 from recorderd.spool.stores import Deleted, LocalStore, RemoteOutage, Sent
 from recorderd.spool.sync_carry import Carrier, Job
 from recorderd.spool.times import rfc3339
@@ -358,34 +361,57 @@ def test_killed_in_the_middle_and_run_again(vault: Vault, at: int, after: bool) 
 
 
 class SlowStore(LocalStore):
-    """While key slots are sent to it, somebody destroys the recording."""
+    """While what has the keys in it is sent to it, somebody destroys the recording; nothing of it can be
+    deleted here by who sends."""
 
-    def __init__(self, root: Path, meanwhile: Callable[[], object]) -> None:
+    def __init__(self, root: Path, suffix: str, meanwhile: Callable[[], object]) -> None:
         super().__init__(root)
-        self._meanwhile = meanwhile
+        self._suffix, self._meanwhile = suffix, meanwhile
 
     def put(self, name: str, path: Path, sent: Sent | None = None) -> None:
-        kept = path.with_name("kept")
-        kept.write_bytes(path.read_bytes())
-        if name.endswith(".key"):
+        data = path.read_bytes()
+        if name.endswith(self._suffix):
             self._meanwhile()
-        super().put(name, kept, sent)
+        (self.root / name).parent.mkdir(exist_ok=True)
+        (self.root / name).write_bytes(data)
+
+    def delete(self, name: str) -> Deleted:
+        return Deleted("refused")
 
 
-def test_what_was_on_its_way_does_not_stay(vault: Vault) -> None:
-    (one,) = vault.add(["short"])
+@pytest.mark.parametrize(("detached", "suffix"), [(True, ".key"), (False, ".rec")])
+def test_what_was_on_its_way_does_not_stay(vault: Vault, detached: bool, suffix: str) -> None:
+    (one,) = vault.add(["short"], detached=detached)
     day = vault.desk.spool.folder(one).name
     proposal = vault.propose()
     approvals = vault.approve(proposal)
     for left in (vault.folder / "nas" / day).glob(f"{one}.*"):
         left.unlink()
-    slow = SlowStore(vault.folder / "nas", lambda: vault.destroy(proposal, approvals))
-    carrier = Carrier(vault.desk.spool, slow, Terms(), vault.desk.signer.public, b"key")
     row = vault.index.recording(one)
-    outcome = carrier.carry(Job(one, row["sha256"], row["bytes"], 0, True, 1, 1), lambda _: None)
-    assert "destroyed while it was sent" in str(outcome.error)
-    assert vault.state(one) == "destroyed"
-    assert not [path for path in vault.files() if path.endswith(".key")]
+    only_nas = {"nas": LocalStore(vault.folder / "nas")}
+    vault.index.execute("DELETE FROM sync WHERE remote = 'worm'")
+    begun = threading.Event()
+
+    def destroy() -> Outcome:
+        begun.set()
+        return vault.destroy(proposal, approvals, stores=only_nas)
+
+    with ThreadPoolExecutor(1) as pool:
+        purges: list[Future[Outcome]] = []
+
+        def meanwhile() -> None:
+            purges.append(pool.submit(destroy))
+            begun.wait()
+            # Nothing is certified before what is under way has arrived.
+            assert not wait(purges, timeout=0.2).done
+            assert vault.desk.spool.record_path(one).exists()
+
+        slow = SlowStore(vault.folder / "nas", suffix, meanwhile)
+        carrier = Carrier(vault.desk.spool, slow, Terms(), vault.desk.signer.public, b"key")
+        carrier.carry(Job(one, row["sha256"], row["bytes"], 0, True, 1, 1), lambda _: None)
+        assert set(purges[0].result().done) == {one}
+    there = [path for path in (vault.folder / "nas").rglob("*") if path.suffix == suffix]
+    assert not there
 
 
 class InterruptedStore(LocalStore):
@@ -487,3 +513,113 @@ def test_a_damaged_progress_is_an_error_and_nothing_else(vault: Vault) -> None:
     path.write_bytes(b"[]\n" + path.read_bytes())
     with pytest.raises(SpoolCorrupt, match="progress: not readable"):
         vault.destroy(proposal, approvals)
+
+
+def test_without_its_manifest_a_recording_stays(vault: Vault) -> None:
+    """What it was sealed for, and whose call it is, only the manifest says for sure: not the index."""
+    forever, called, foreign = vault.add(["always", "short", "short"])
+    place(vault.index, vault.ledger, [number_subject("+4420000001")], "a", "r", "b", NOW_US)
+    vault.index.execute("UPDATE recordings SET expires_at = ?", [rfc3339(NOW_US - YEAR_US)])
+    vault.desk.spool.manifest_path(forever).unlink()
+    vault.desk.spool.manifest_path(called).write_bytes(b"{}")
+    other = vault.desk.spool.manifest_path(foreign)
+    other.write_bytes(other.read_bytes().replace(b"200", b"201"))
+    before = vault.files()
+    proposal = vault.propose()
+    outcome = vault.destroy(proposal, vault.approve(proposal))
+    assert not outcome.done
+    assert {word.partition(",")[0] for word in outcome.left.values()} == {"its manifest is missing"}
+    assert vault.files() == before
+
+
+def test_an_approval_dated_ahead_would_never_expire(vault: Vault) -> None:
+    vault.add(["short"])
+    proposal = vault.propose()
+    ahead = vault.approve(proposal, at=vault.hands.wall + YEAR_US)
+    with pytest.raises(NotAllowed, match="one is wrong"):
+        vault.destroy(proposal, ahead)
+    vault.hands.pass_by(YEAR_US)
+    assert len(vault.destroy(proposal, ahead).done) == 1
+
+
+def test_what_another_proposal_destroyed_is_not_certified_twice(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = vault.add(["short"])
+    first = vault.propose()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        # Written down as begun, and not yet in the index.
+        patch.setattr(Index, "destroying", killed)
+        approvals = vault.approve(first)
+        with pytest.raises(Killed):
+            vault.destroy(first, approvals)
+    vault.hands.pass_by(HOUR_US)
+    second = vault.propose()
+    assert set(vault.destroy(second, vault.approve(second)).done) == {one}
+    outcome = vault.destroy(first, vault.approve(first))
+    assert not outcome.done
+    assert outcome.left == {one: "destroyed before, by another proposal"}
+
+
+def test_what_came_back_goes_again(vault: Vault) -> None:
+    """From a backup, here and at a remote; with the same purge."""
+    for detached in (True, False):
+        (one,) = vault.add(["short"], detached=detached)
+        folder = vault.desk.spool.folder(one)
+        kept = {path.name: path.read_bytes() for path in folder.glob(f"{one}.*")}
+        proposal = vault.propose([one])
+        assert set(vault.destroy(proposal, vault.approve(proposal)).done) == {one}
+        gone = vault.files()
+        for name, data in kept.items():
+            for place_there in (folder, vault.folder / "nas" / folder.name):
+                (place_there / name).write_bytes(data)
+        outcome = vault.destroy(proposal, vault.approve(proposal))
+        assert set(outcome.done) == {one}
+        assert vault.files().keys() == gone.keys()
+        assert len(vault.index.ledger_rows(kind="destroyed", subject=one)) == 1
+
+
+def test_an_index_that_is_made_anew_knows_what_is_half_destroyed(vault: Vault) -> None:
+    done, half, whole = vault.add(["short", "short", "short"])
+    first = vault.propose([done])
+    vault.destroy(first, vault.approve(first))
+    proposal = vault.propose([half])
+
+    class Away(LocalStore):
+        def delete(self, name: str) -> Deleted:
+            raise RemoteOutage("it went away")
+
+    stores = {**vault.stores, "nas": Away(vault.folder / "nas")}
+    assert vault.destroy(proposal, vault.approve(proposal), stores=stores).trouble is not None
+    vault.index.close()
+    assert not reindex(vault.desk.spool, vault.desk.signer.public).problems
+    vault.index = Index.open(vault.desk.spool)
+    assert {name: vault.state(name) for name in (done, half, whole)} == {
+        done: "destroyed",
+        half: "destroying",
+        whole: "sealed",
+    }
+    with pytest.raises(NotAllowed, match="too late for a hold: destroying"):
+        place(vault.index, vault.ledger, [half], "a", "r", "b", NOW_US)
+    assert set(vault.destroy(proposal, vault.approve(proposal)).done) == {half}
+
+
+def test_a_link_in_the_place_of_the_progress_is_not_followed(vault: Vault) -> None:
+    """Whoever purges may be root, and the folder is the recorder's."""
+    vault.add(["short"])
+    proposal = vault.propose()
+    folder = vault.desk.spool.path / "destruction" / proposal.sha256[:32]
+    folder.mkdir(parents=True)
+    elsewhere = vault.folder / "elsewhere"
+    elsewhere.write_bytes(b"one line\nand no end")
+    (folder / "progress").symlink_to(elsewhere)
+    with pytest.raises(SpoolError):
+        vault.destroy(proposal, vault.approve(proposal))
+    assert elsewhere.read_bytes() == b"one line\nand no end"

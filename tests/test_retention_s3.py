@@ -78,3 +78,20 @@ def test_who_sends_may_not_delete(vault: Vault, server: S3Server, tmp_path: Path
     server.denied = set()
     assert list(vault.destroy(proposal, approvals, stores=stores).done) == [short]
     assert vault.state(short) == "destroyed"
+
+
+def test_a_bucket_that_only_hides_versions_is_not_believed(
+    vault: Vault, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (short,) = vault.add(["short"])
+    store = s3_store(server, tmp_path)
+    sent(vault, store, [short])
+    stores = {**vault.stores, "vault": store}
+    proposal = vault.propose()
+    delete = server.bucket.delete
+    with monkeypatch.context() as patch:
+        patch.setattr(server.bucket, "delete", lambda key, version: delete(key, None))
+        outcome = vault.destroy(proposal, vault.approve(proposal), stores=stores)
+    assert not outcome.done
+    assert "still there after its deletion" in outcome.left[short]
+    assert set(vault.destroy(proposal, vault.approve(proposal), stores=stores).done) == {short}

@@ -160,6 +160,49 @@ def test_a_put_whose_answer_is_lost_is_not_stored_again(server, source, tmp_path
     assert contents(server)[-1] == path.read_bytes()
 
 
+CLOSED = {
+    "Head": lambda store, path: store.size(NAME),
+    "Get": lambda store, path: store.open(NAME).read(),
+    "List": lambda store, path: list(store.list()),
+    "ListVersions": lambda store, path: store.versions(NAME),
+    "Put": lambda store, path: store.put(NAME, path),
+    "PutPart": lambda store, path: store.put(NAME, path),
+}
+
+
+@pytest.mark.parametrize("operation", list(CLOSED))
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(server, source, tmp_path, operation):
+    """Some close one without a word after a refusal, Swift for one."""
+    store = s3_store(server, tmp_path)
+    path = source(os.urandom(BIG if operation == "PutPart" else SMALL))
+    if not operation.startswith("Put"):
+        store.put(NAME, path)
+    store.size(NAME)
+    server.fault(operation, "closed")
+    CLOSED[operation](store, path)
+    assert not any(fault.times for fault in server.faults)
+    assert contents(server) == [path.read_bytes()]
+
+
+@pytest.mark.parametrize(("operation", "kind", "tries"), [("Put", "reset", 1), ("Head", "reset", 2)])
+def test_what_may_have_arrived_is_not_sent_again_by_itself(server, source, tmp_path, operation, kind, tries):
+    """And what only reads is asked for once more at most."""
+    server.fault(operation, kind, times=9)
+    with pytest.raises(RemoteError):
+        s3_store(server, tmp_path).put(NAME, source(b"x"))
+    assert server.count(operation, NAME) == tries
+
+
+def test_a_store_without_conditions_is_claimed_once(server, tmp_path):
+    """Also over a connection that is gone after the refusal of the first try."""
+    server.conditions = "unknown"
+    store = s3_store(server, tmp_path, prefix="two")
+    store.size(NAME)
+    server.fault("Get", "closed", suffix=MARKER)
+    identity = store.claim()
+    assert (s3_store(server, tmp_path, prefix="two").claim(), store.probe()) == (identity, identity)
+
+
 def test_several_threads_share_a_store(server, source, tmp_path):
     store = Verifying(s3_store(server, tmp_path))
     paths = {f"2026-11-21/{number % 6}.rec": None for number in range(24)}

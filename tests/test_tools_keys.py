@@ -298,6 +298,19 @@ def test_a_wrong_passphrase_is_a_wrong_key(desk, protected, tmp_path):
     assert answer.error["code"] == UsageError.exit_code
 
 
+def test_who_names_a_file_with_a_passphrase_gets_a_protected_key(tmp_path):
+    (tmp_path / "word").write_text("open sesame\n")
+    answer = recorderctl("keygen", "-o", tmp_path / "vault", "--passphrase-file", tmp_path / "word")
+    assert answer.code == 0
+    with pytest.raises(WrongKey):
+        load_identities([tmp_path / "vault"], lambda _: b"guess")
+    answer = recorderctl(
+        "retention", "keygen", "-o", tmp_path / "anne", "--passphrase-file", tmp_path / "word"
+    )
+    assert answer.code == 0
+    assert b"ENCRYPTED" in (tmp_path / "anne").read_bytes()
+
+
 def test_an_empty_passphrase_protects_nothing(tmp_path):
     (tmp_path / "empty").write_text("\n")
     arguments = ["-o", tmp_path / "vault", "--passphrase", "--passphrase-file", tmp_path / "empty"]

@@ -96,6 +96,18 @@ def test_status_says_that_a_remote_is_away_and_writes_nothing(home):
     assert run(home, "sync", "--status", "--recheck").code == UsageError.exit_code
 
 
+def test_status_tells_that_a_remote_is_there_again_before_it_is_tried(home):
+    (home / "vault").rename(home / "unplugged")
+    run(home, "sync")
+    (home / "unplugged").rename(home / "vault")
+    answer = run(home, "sync", "--status", "--json")
+    assert [each["outage"] for each in answer.json["remotes"]] == [False, False]
+    assert answer.json["remotes"][1]["error"].startswith("it answers now; it is tried again at 2")
+    run(home, "sync")
+    answer = run(home, "sync", "--status", "--json")
+    assert [each["error"] for each in answer.json["remotes"]] == [None, None]
+
+
 def test_recheck_reads_everything_back(home):
     run(home, "sync")
     answer = run(home, "sync", "--recheck")

@@ -141,7 +141,8 @@ def test_a_gap_gives_out_what_was_in_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"\xf1\x05hello", b"\x83\x01x", b"\x09\x01x", b"\x89\x7e\0\x80", b"\x81\x7f" + b"\xff" * 8]
+    "bad",
+    [b"\xf1\x05hello", b"\x83\x01x", b"\x09\x01x", b"\x89\x7e\0\x80", b"\x81\x7f" + b"\xff" * 8, b"\0\0"],
 )
 def test_what_is_no_frame_loses_the_place(bad: bytes) -> None:
     counters: Counter[str] = Counter()

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes a machine ready: installs what is missing, and nothing that is there.
 #
-#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, sbc, bench, system (what each needs beyond the others), venv
+#   tools/bootstrap.sh WHAT...     WHAT: recorder, run, test, sbc, remotes, buckets, bench, system (what each needs
+#                                  beyond the others), venv
 #
 # As root on Debian missing programs come from apt; otherwise they are named and the script stops. What is only
-# wished for (sbc) stops nothing: the tests that want it are skipped without it.
+# wished for (sbc, remotes, buckets) stops nothing: the tests that want it are skipped without it.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -54,6 +55,7 @@ needs_of() {
         need libvo-amrwbenc0 library libvo-amrwbenc.so.0
         need rsyslog program rsyslogd
         need strace program strace
+        need xfsprogs program mkfs.xfs
         need systemd program systemd-analyze
         ;;
     sbc)
@@ -61,6 +63,23 @@ needs_of() {
         wish kamailio program kamailio
         wish kamailio-tls-modules ls /usr/lib/*/kamailio/modules/tls.so
         wish rtpengine-daemon program rtpengine
+        ;;
+    remotes)
+        # Servers that keep copies, for tests against them.
+        wish openssh-server program sshd
+        wish nginx-light program nginx
+        wish libnginx-mod-http-dav-ext ls /usr/lib/nginx/modules/ngx_http_dav_ext_module.so
+        wish memcached program memcached
+        wish swift-proxy program swift-proxy-server
+        wish swift-account program swift-account-server
+        wish swift-container program swift-container-server
+        wish swift-object program swift-object-server
+        ;;
+    buckets)
+        # Buckets that lock. 250 MB, so for `make test-faults` alone.
+        wish ceph-mon program ceph-mon
+        wish ceph-osd program ceph-osd
+        wish radosgw program radosgw
         ;;
     bench)
         need iproute2 program ip
@@ -107,8 +126,18 @@ install_wished() {
         echo "Installing:$wished"
         # They are servers, and this host is not to become one: `systemctl unmask` makes them startable.
         if command -v systemctl >/dev/null; then
-            for server in kamailio rtpengine-daemon; do
-                case "$wished " in *" $server "*) systemctl mask --quiet "$server.service" 2>/dev/null || : ;; esac
+            for server in kamailio:kamailio rtpengine-daemon:rtpengine-daemon openssh-server:ssh nginx-light:nginx \
+                memcached:memcached ceph-mon:ceph-crash swift-proxy:swift-proxy \
+                swift-account:swift-account swift-account:swift-account-auditor swift-account:swift-account-reaper \
+                swift-account:swift-account-replicator swift-container:swift-container \
+                swift-container:swift-container-auditor swift-container:swift-container-reconciler \
+                swift-container:swift-container-replicator swift-container:swift-container-sharder \
+                swift-container:swift-container-sync swift-container:swift-container-updater \
+                swift-object:swift-object swift-object:swift-object-auditor swift-object:swift-object-reconstructor \
+                swift-object:swift-object-replicator swift-object:swift-object-updater; do
+                case "$wished " in
+                *" ${server%:*} "*) systemctl mask --quiet "${server#*:}.service" 2>/dev/null || : ;;
+                esac
             done
         fi
         # shellcheck disable=SC2086

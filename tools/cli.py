@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from recorderd import libraries
 from recorderd.errors import RecorderError, SpoolError, UsageError
@@ -29,7 +29,15 @@ COMMANDS = {
     "export": "decrypt and decode recordings to audio files",
     "verify": "check that recordings are what was sealed",
     "keygen": "make a private identity and its public recipient",
+    "keys": "see who can open the recordings, and let others",
+    "ledger": "what happened to recordings and calls, and its proof",
     "sync": "copy recordings to the remotes and verify them there",
+    "restore": "bring recordings back from a remote",
+    "reindex": "make the index anew from the files",
+    "review": "say that recordings put forward for review were listened to",
+    "hold": "keep recordings for a reason until they are released",
+    "retention": "what has expired, and who approved its destruction",
+    "purge": "destroy what was proposed and approved, and certify it",
     "doctor": "check this host and its configuration",
     "pause": "record nothing of a running call until it is resumed",
     "resume": "go on recording a call that was paused",
@@ -60,6 +68,14 @@ class _CommandParser(_Parser):
             self.module.add_arguments(self)
             self.set_defaults(module=self.module)
         return super().parse_known_args(args, namespace)
+
+
+class SubcommandParser(_Parser):
+    """The parser of one thing that a command does; takes the options common to all as well."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        _add_common(self, first=False)
 
 
 def load_command(name: str) -> "Command":

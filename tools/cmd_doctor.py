@@ -1,11 +1,12 @@
 """`recorderctl doctor`: whether this host can record, and what to do where it cannot."""
 
 import argparse
+import contextlib
 import os
-import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,27 +19,23 @@ from recorderd.service.control import ask
 from recorderd.service.opening import recipients_of
 from recorderd.service.overload import Level
 from recorderd.service.tap import interfaces
+from recorderd.spool.budget import GB, Limits
+from recorderd.spool.database import NoIndex
+from recorderd.spool.free_space import measure
+from recorderd.spool.index import Index
+from recorderd.spool.index_retention import DESTROYING
 from recorderd.spool.layout import Spool
+from recorderd.spool.signing import HostPublic, is_credential
 from recorderd.spool.sync import open_remotes
+from recorderd.tools.checks import FAILED, OK, WARNING, Check
 from recorderd.tools.command import Session
+from recorderd.tools.ledger_checks import ledger_checks
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
 STYLES: Final = {OK: "green", WARNING: "yellow", FAILED: "red"}
 
-DISK_WARNING: Final = 0.80
-DISK_FAILED: Final = 0.95
+FULL_SOON_H: Final = 24.0
 CAP_NET_RAW: Final = 13
 FILES_NEEDED: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    state: str
-    detail: str
-    hint: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +63,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield from _guard("libopus", lambda: [Check("libopus", OK, api_info.get_version_string().decode())])
     if session.config_path is None and session.spool_path is not None:
         # Without a configuration only the spool can be looked at.
-        yield from _guard("spool", lambda: _spool(Spool(session.spool_path or Path())))
+        yield from _guard("spool", lambda: _spool(Spool(session.spool_path or Path()), Limits()))
         return
     try:
         config = session.config
@@ -75,8 +72,11 @@ def _checks(session: Session) -> Iterator[Check]:
         return
     yield Check("configuration", OK, str(session.config_path or "/etc/recorderd/config.yaml"))
     yield from _guard("recipients", lambda: _recipients(config))
-    yield from _guard("spool", lambda: _spool(Spool(session.spool_path or config.spool.path)))
+    limits = config.spool.budget.limits
+    yield from _guard("spool", lambda: _spool(Spool(session.spool_path or config.spool.path), limits))
     yield from _guard("signing key", lambda: _signing_key(config.signing_key))
+    yield from _guard("ledger", lambda: _ledger(config, Spool(session.spool_path or config.spool.path)))
+    yield from _guard("retention", lambda: _retention(config, Spool(session.spool_path or config.spool.path)))
     yield from _guard("interfaces", lambda: _interfaces(config))
     yield from _privilege()
     yield from _limits()
@@ -101,7 +101,7 @@ def _recipients(config: Any) -> list[Check]:
     return [Check("recipients", OK, ", ".join(f"{r.id.hex()} ({r.suite})" for r in found))]
 
 
-def _spool(spool: Spool) -> list[Check]:
+def _spool(spool: Spool, limits: Limits) -> list[Check]:
     if not spool.path.is_dir():
         return [Check("spool", WARNING, f"{spool.path}: not there yet", "the daemon makes it when it starts")]
     checks = []
@@ -109,21 +109,59 @@ def _spool(spool: Spool) -> list[Check]:
         checks.append(Check("spool", OK, str(spool.path)))
     else:
         checks.append(Check("spool", FAILED, f"{spool.path}: not writable", f"chown it to uid {os.getuid()}"))
-    usage = shutil.disk_usage(spool.path)
-    share = usage.used / usage.total
-    state = FAILED if share >= DISK_FAILED else WARNING if share >= DISK_WARNING else OK
-    detail = f"{usage.free / 1e9:.1f} GB free, {share:.0%} used"
-    checks.append(Check("disk", state, detail, "free space, or move old recordings off this host"))
+    checks.append(_disk(spool, limits))
     return checks
 
 
+def _disk(spool: Spool, limits: Limits) -> Check:
+    """How full it is, of what the recordings may take."""
+    try:
+        with Index.read(spool) as index:
+            used = index.bytes_here()
+    except RecorderError:
+        used = 0  # nothing of it can be made room of, then
+    room = measure(spool.path, used, limits)
+    state = FAILED if room.fill >= limits.marks[-1] else WARNING if room.fill >= limits.marks[0] else OK
+    detail = (
+        f"{room.free / GB:.1f} GB free, {max(0, room.left) / GB:.1f} GB of it for recordings;"
+        f" {room.fill:.0%} of their room is used"
+    )
+    return Check("disk", state, detail, 'see "When the disk fills up" in docs/operations.md')
+
+
+def _ledger(config: Any, spool: Spool) -> list[Check]:
+    remotes = [remote.name for remote in config.sync.remotes]
+    return list(ledger_checks(config.ledger, spool, remotes, time.time()))
+
+
 def _signing_key(path: Path) -> list[Check]:
+    if is_credential(path):
+        told = "given by systemd" if path.exists() else "given by systemd to the running service only"
+        return [Check("signing key", OK, f"{path}: {told}")]
     if not path.exists():
         return [Check("signing key", WARNING, f"{path}: not there yet", "the daemon makes it when it starts")]
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         return [Check("signing key", FAILED, f"{path}: readable by others ({mode:04o})", f"chmod 600 {path}")]
     return [Check("signing key", OK, str(path))]
+
+
+def _retention(config: Any, spool: Spool) -> list[Check]:
+    """Nothing where recordings are kept for ever."""
+    retention = config.retention
+    if not retention.classes:
+        return []
+    for path in retention.approvers:
+        HostPublic.load(path)
+    told = f"{len(retention.classes)} classes, {len(retention.approvers)} approvers"
+    if not retention.approvers:
+        return [Check("retention", WARNING, told, "without retention.approvers nothing can be destroyed")]
+    with contextlib.suppress(NoIndex), Index.read(spool) as index:
+        unfinished = len(index.recordings(state=DESTROYING))
+        if unfinished:
+            detail = f"{unfinished} recordings are not destroyed completely"
+            return [Check("retention", WARNING, detail, "run the same `recorderctl purge` again")]
+    return [Check("retention", OK, told)]
 
 
 def _interfaces(config: Any) -> list[Check]:
@@ -171,7 +209,14 @@ def _syslog(config: Any) -> list[Check]:
 
 def _remote(name: str, store: Any) -> list[Check]:
     identity = store.probe()
-    return [Check(f"remote {name}", OK, f"store {identity}" if identity else "reachable, not used yet")]
+    checks = [Check(f"remote {name}", OK, f"store {identity}" if identity else "reachable, not used yet")]
+    for finding in store.examine():
+        # What could not be found out is not said to be well.
+        state = OK if finding.ok else WARNING
+        unknown = "could not be found out: " if finding.ok is None else ""
+        hint = 'see "Remotes" in docs/operations.md'
+        checks.append(Check(f"remote {name}", state, f"{finding.what}: {unknown}{finding.detail}", hint))
+    return checks
 
 
 def _daemon(socket: Path) -> list[Check]:
@@ -194,7 +239,20 @@ def _daemon(socket: Path) -> list[Check]:
             "raise capture.media_ring_mb",
         )
     )
-    return [*checks, _load(status), _memory(status["memory"])]
+    return [*checks, _load(status), _room(status.get("room", {})), _memory(status["memory"])]
+
+
+def _room(room: dict[str, Any]) -> Check:
+    """Whether calls that begin are recorded, and for how long that goes on."""
+    hint = 'see "When the disk fills up" in docs/operations.md'
+    if room.get("level") == "no_new_calls":
+        return Check("room", FAILED, "calls that begin are not recorded: the disk is full", hint)
+    seconds = room.get("full_in_s")
+    if seconds is None:
+        return Check("room", OK, "calls that begin are recorded; the room does not get less")
+    hours = seconds / 3600
+    state = OK if hours >= FULL_SOON_H else WARNING
+    return Check("room", state, f"at the pace of the last hour it is used up in {hours:.1f} hours", hint)
 
 
 def _load(status: dict[str, Any]) -> Check:

@@ -8,9 +8,11 @@ from typing import Any, Final
 from recorderd.codecs.files import AudioTrack, FileFormat, write_audio, write_tracks
 from recorderd.errors import DiskFull, NoSuchRecording, SpoolCorrupt, Undecodable, UsageError
 from recorderd.spool.durable import disk_error
-from recorderd.spool.keys import Identity, load_identities
+from recorderd.spool.keys import Identity
 from recorderd.spool.reader import COMPLETE, CORRUPT, Recording
 from recorderd.tools.command import Session
+from recorderd.tools.export_account import ExportAccount, opened_by
+from recorderd.tools.identities import add_identity_options, identities_of
 from recorderd.tools.listening import Heard, hear, mix, stereo
 from recorderd.wire.printable import printable
 
@@ -24,17 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("ids", nargs="*", metavar="ID", help="recordings to export")
     parser.add_argument(
-        "--all", action="store_true", help="every sealed or recovered recording; -o is a folder"
+        "--all", action="store_true", help="every sealed or recovered recording here; -o is a folder"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a file, or a folder")
-    parser.add_argument(
-        "--identity",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a private key; may be repeated",
-    )
+    add_identity_options(parser, "a private key; may be repeated")
     parser.add_argument(
         "--layout",
         choices=LAYOUTS,
@@ -56,27 +51,35 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
             "export: --identity FILE is needed: recordings are sealed, and only a private key opens them"
         )
     ids = [session.find(text) for text in arguments.ids] or [
-        row["id"] for row in session.index.recordings() if row["state"] in ("sealed", "recovered")
+        row["id"]
+        for row in session.index.recordings()
+        if row["state"] in ("sealed", "recovered") and row["present"]
     ]
     into_folder = arguments.output.is_dir()
     if not into_folder and (arguments.all or len(ids) > 1):
         raise UsageError(f"export: {arguments.output} must be an existing folder for more than one recording")
     fmt = _format(arguments, into_folder)
     _check_target(session, arguments)
-    identities = load_identities(arguments.identity)
+    identities = identities_of(arguments)
+    account = ExportAccount(session)
     done = []
     with session.progress("exporting", total=len(ids)) as advance:
         for count, recording_id in enumerate(ids):
             advance(count, description=recording_id)
             target = arguments.output / f"{recording_id}.{fmt}" if into_folder else arguments.output
             try:
-                done.append(_export(session, recording_id, target, fmt, arguments.layout, identities))
+                done.append(
+                    _export(session, recording_id, target, fmt, arguments.layout, identities, account)
+                )
             except (SpoolCorrupt, NoSuchRecording, Undecodable) as error:
                 if len(ids) == 1:
                     raise
                 # One that cannot be heard keeps nobody from the others.
                 status = UNDECODABLE if isinstance(error, Undecodable) else CORRUPT
-                done.append({"id": recording_id, "status": status, "problems": [str(error)], "files": []})
+                problems = [str(error)]
+                done.append(
+                    {"id": recording_id, "status": status, "problems": problems, "files": [], "ledger": None}
+                )
                 session.stderr.write(f"recorderctl: {printable(str(error), limit=2000)}\n")
     damaged = [entry["id"] for entry in done if entry["status"] == CORRUPT]
     _tell(session, done)
@@ -129,15 +132,20 @@ def _export(
     fmt: FileFormat,
     layout: str,
     identities: Sequence[Identity],
+    account: ExportAccount,
 ) -> dict[str, Any]:
-    with Recording.open(session.spool.locate(recording_id), identities) as recording:
+    path = session.locate(recording_id)
+    with Recording.open(path, identities) as recording:
         if recording.id != recording_id:
             raise SpoolCorrupt(f"{recording_id}: the file holds another recording, {recording.id}")
         heard = hear(recording)
         status, problems = recording.status, recording.problems
+        key = opened_by(path, recording.header, identities)
     if not heard.tracks:
         raise SpoolCorrupt(f"{recording_id}: holds no audio ({status})")
     unheard = _unheard(session, recording_id, heard)
+    how = {"layout": layout, "format": fmt, "key": key, "file": target.name}
+    entered = account.enter(recording_id, how)
     try:
         files = _write(heard, target, fmt, layout, {"title": recording_id})
     except OSError as error:
@@ -153,6 +161,7 @@ def _export(
         "tracks": list(heard.tracks),
         "sample_rate": heard.rate(),
         "undecodable": unheard,
+        "ledger": entered,
     }
 
 

@@ -5,7 +5,7 @@ import getpass
 import time
 from typing import Any
 
-from recorderd.errors import UsageError
+from recorderd.errors import NoSuchRecording, UsageError
 from recorderd.spool.holds import new_matter, number_subject, place, release
 from recorderd.spool.index import Index
 from recorderd.spool.index_holds import NUMBER
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
-    """Place, release or list; returns 0."""
+    """Place, release or list; returns 0. Raises UsageError, and NoSuchRecording where a number has none."""
     if arguments.list:
         return _list(session, arguments.all)
     if not arguments.reason or len(arguments.reason) > 1000:
@@ -50,7 +50,12 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     if arguments.release:
         chosen = subjects if ids or arguments.number else None
         done = release(index, ledger, chosen, arguments.matter, arguments.reason, by, now)
+        matters = {hold["matter"] for hold in index.holds(all_of_them=True)}
+        if not done and arguments.matter and arguments.matter not in matters:
+            raise UsageError(f"hold: nothing was ever held for {arguments.matter!r}; see `hold --list --all`")
         return _tell(session, "released", done, arguments.matter)
+    if not subjects:
+        raise NoSuchRecording(f"nothing is held: {arguments.number!r} took part in no recording here")
     matter = arguments.matter or new_matter(now)
     done = place(index, ledger, subjects, matter, arguments.reason, by, now)
     return _tell(session, "held", done, matter)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recorderd.spool.keys import DEFAULT_SUITE, SUITES, generate_identity
 from recorderd.tools.command import Session
-from recorderd.tools.identities import add_passphrase_option, new_passphrase
+from recorderd.tools.identities import add_passphrase_option, wanted_passphrase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Generate; returns 0."""
     path: Path = arguments.output
-    passphrase = new_passphrase(arguments, path) if arguments.passphrase else None
+    passphrase = wanted_passphrase(arguments, path)
     recipient = generate_identity(path, arguments.suite, passphrase)
     public = path.with_name(path.name + ".pub")
     if session.json:

@@ -29,7 +29,7 @@ from recorderd.spool.signing import HostKey
 from recorderd.spool.times import rfc3339
 from recorderd.spool.verify import host_public
 from recorderd.tools.cli import error_json
-from recorderd.tools.command import Session
+from recorderd.tools.command import Session, as_owner
 from recorderd.wire.printable import printable
 
 ACTIONS = {
@@ -214,14 +214,19 @@ def _tell(session: Session, verdict: LedgerVerdict) -> None:
 
 
 def _checkpoint(session: Session, arguments: argparse.Namespace, ledger: Ledger) -> int:
+    as_owner(session.spool)
     path = session.spool.host_key_path if session.spool_path else session.config.signing_key
     if not path.exists():
         raise SpoolError(f"{path}: there is no host key to sign with")
     signed = ledger.checkpoint(HostKey.load_or_create(path, session.spool.host_public_path))
+    note = (ledger.note() or b"").decode()
     if session.json:
-        session.emit({"origin": signed.origin, "entries": signed.size, "root": signed.root.hex()})
+        session.emit(
+            {"origin": signed.origin, "entries": signed.size, "root": signed.root.hex(), "note": note}
+        )
     else:
-        session.say((ledger.note() or b"").decode().rstrip("\n"))
+        # As it is: it is kept, and compared, with its line feeds.
+        session.stdout.write(note)
     return 0
 
 
@@ -282,6 +287,7 @@ def _stamp(session: Session, arguments: argparse.Namespace, ledger: Ledger) -> i
         raise UsageError("ledger stamp: the configuration names no authority (ledger.timestamps)")
     from recorderd.spool.timestamps import Stamper
 
+    as_owner(session.spool)
     stamped = Stamper(session.spool, timestamps).stamp_now()
     if stamped is None:
         raise UsageError("ledger stamp: there is no checkpoint yet")
@@ -298,6 +304,7 @@ def _anchor(session: Session, arguments: argparse.Namespace, ledger: Ledger) -> 
         raise UsageError("ledger anchor: the configuration names no calendars (ledger.opentimestamps)")
     from recorderd.spool.open_timestamps import Anchorer
 
+    as_owner(session.spool)
     anchorer = Anchorer(session.spool, settings)
     if anchorer.anchor_now() is None:
         raise UsageError("ledger anchor: there is no checkpoint yet")

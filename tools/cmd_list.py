@@ -11,7 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the filters."""
     add_filters(parser)
     parser.add_argument("--call-id", metavar="ID", help="only those of this SIP Call-ID")
-    parser.add_argument("--state", choices=("recording", "sealed", "recovered", "damaged"))
+    parser.add_argument(
+        "--state", choices=("recording", "sealed", "recovered", "damaged", "destroying", "destroyed")
+    )
     parser.add_argument("--review", action="store_true", help="only those that somebody should listen to")
 
 
@@ -38,11 +40,18 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _state(recording: dict[str, Any]) -> str:
+    state = str(recording["state"])
+    if not recording["present"] and state in ("sealed", "recovered"):
+        state += ", evicted"
+    return f"{state}, held" if recording["held"] else state
+
+
 def _row(recording: dict[str, Any]) -> list[object]:
     review = recording["review"]
     return [
         recording["id"],
-        recording["state"],
+        _state(recording),
         clock(recording["started_at"]),
         duration(recording["duration_s"]),
         recording["from"],

@@ -6,6 +6,7 @@ be reached or did not let go: run it again then.
 
 import argparse
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Destroy; returns 0, 26 or 30."""
-    if arguments.output is not None and arguments.output.exists():
-        raise UsageError(f"{arguments.output} exists; it is not overwritten")
+    for path in () if arguments.output is None else _outputs(arguments.output):
+        # Told before anything is destroyed.
+        if path.exists():
+            raise UsageError(f"{path} exists; it is not overwritten")
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{path}: {path.parent} is no folder that can be written to")
     proposal = read_proposal(arguments.proposal)
     if proposal.action != "destroy":
         raise UsageError("purge: this proposal is one to shorten periods: `retention apply --shorten`")
@@ -101,8 +106,13 @@ def _keep(outcome: Outcome, certificate: bytes, output: Path | None) -> None:
     write(outcome.progress.folder / f"certificate-{digest}.json", certificate)
     write(outcome.progress.folder / f"certificate-{digest}.txt", text)
     if output is not None:
-        write(output, certificate)
-        write(output.with_name(output.name + ".txt"), text)
+        for path, data in zip(_outputs(output), (certificate, text), strict=True):
+            write(path, data)
+
+
+def _outputs(output: Path) -> tuple[Path, Path]:
+    """The certificate, and the one for people beside it."""
+    return output, output.with_name(output.name + ".txt")
 
 
 def _tell(session: Session, outcome: Outcome, certificate: bytes | None) -> int:

@@ -8,7 +8,7 @@ import argparse
 from recorderd.errors import SpoolError
 from recorderd.spool.reindex import outbox_lock, reindex
 from recorderd.spool.signing import find_host_public
-from recorderd.tools.command import Session
+from recorderd.tools.command import Session, as_owner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     spool = session.spool
     if spool.is_remote_copy:
         raise SpoolError(f"{spool.path}: a copy of a remote, which can only be looked at")
+    as_owner(spool)
     with spool.lock(), outbox_lock(spool), session.progress("reading") as advance:
         done = reindex(spool, find_host_public(spool), lambda what: advance(0, description=what))
     session.warn(done.problems)

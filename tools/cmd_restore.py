@@ -13,6 +13,7 @@ from recorderd.errors import NoSuchRecording, RecorderError, RemoteError, SpoolC
 from recorderd.spool.bring_back import Told
 from recorderd.spool.bring_ledger import bring_ledger
 from recorderd.spool.budget import Limits
+from recorderd.spool.durable import write_file
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
 from recorderd.spool.ledger_keeping import learn, ledger_of
@@ -22,7 +23,7 @@ from recorderd.spool.restoration import Restored, Restorer, fetch_host_public, i
 from recorderd.spool.signing import HOST_PUBLIC_NAME, HostPublic, find_host_public
 from recorderd.spool.stores import Retrying, Store, open_store
 from recorderd.tools.cli import error_json
-from recorderd.tools.command import Session, user
+from recorderd.tools.command import Session, as_owner, user
 from recorderd.tools.terminal import Advance
 from recorderd.tools.texts import since_until, size
 
@@ -59,7 +60,11 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
         raise UsageError("restore: give recording ids, or --all, --since, --until")
     stores = _stores(session, arguments.remote)
     own = Spool(session.spool_path or session.config.spool.path)
-    spool = (own if arguments.into is None else Spool(arguments.into)).prepare()
+    spool = own if arguments.into is None else Spool(arguments.into)
+    as_owner(spool)
+    if session.config.ledger.enabled:
+        as_owner(own)
+    spool.prepare()
     public = _host_key(session, spool, own, stores, arguments.host_key)
     index, problems = open_for_writing(spool, public)
     session.warn(problems)
@@ -131,12 +136,12 @@ def _host_key(
     if trusted is not None:
         public = HostPublic.load(trusted)
         if not spool.host_public_path.exists():
-            spool.host_public_path.write_bytes(trusted.read_bytes())
+            write_file(spool.host_public_path, trusted.read_bytes(), mode=0o644)
         return public
     public_here = find_host_public(spool) or find_host_public(own)
     if public_here is not None:
         if not spool.host_public_path.exists() and own.host_public_path.exists():
-            spool.host_public_path.write_bytes(own.host_public_path.read_bytes())
+            write_file(spool.host_public_path, own.host_public_path.read_bytes(), mode=0o644)
         return public_here
     if spool is own and not session.config.signing_key.exists():
         session.warn(

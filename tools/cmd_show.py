@@ -2,51 +2,92 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recorderd.errors import SpoolCorrupt
+from recorderd.spool.destruction_progress import FOLDER
 from recorderd.spool.header import Header
-from recorderd.spool.keys import load_identities
+from recorderd.spool.index_retention import DESTROYED
+from recorderd.spool.keys import Identity
+from recorderd.spool.manifest import load_manifest
 from recorderd.spool.reader import RecordFile, Recording, check_name
 from recorderd.spool.scan import read_header
+from recorderd.spool.slot_files import read_slots, slots_beside
 from recorderd.spool.times import rfc3339
-from recorderd.tools.command import Session
+from recorderd.spool.verify import slots_state
+from recorderd.tools.command import Session, away
+from recorderd.tools.identities import add_identity_options, identities_of
 from recorderd.tools.texts import clock, duration, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("id", metavar="ID", help="a recording id, or its first letters")
-    parser.add_argument(
-        "--identity",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a private key; shows the events inside, may be repeated",
-    )
+    add_identity_options(parser, "a private key; shows the events inside, may be repeated")
 
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Show; returns 0."""
     recording_id = session.find(arguments.id)
     facts = session.index.recording(recording_id)
-    path = session.spool.locate(recording_id)
-    header = _header(path)
-    facts["path"] = str(path)
-    facts["host"] = header.core.host
-    facts["segment"] = header.core.segment
-    facts["previous"] = header.core.previous_json
-    facts["recipients"] = [slot.key_id.hex() for slot in header.slots]
+    if facts["state"] == DESTROYED:
+        return _show_destroyed(session, facts)
+    if session.index.evicted([recording_id]) and not arguments.identity:
+        facts.update(_stated(session, recording_id))
+    else:
+        path = session.locate(recording_id)
+        header = _header(path)
+        facts["path"] = str(path)
+        facts["host"] = header.core.host
+        facts["segment"] = header.core.segment
+        facts["previous"] = header.core.previous_json
+        facts.update(_slots(path, header))
     facts["calls"] = session.index.calls(recording=recording_id)
     if arguments.identity:
-        facts["inside"] = _inside(path, arguments.identity)
+        facts["inside"] = _inside(path, identities_of(arguments))
     if session.json:
         session.emit(facts)
     else:
         _tell(session, facts)
     return 0
+
+
+def _show_destroyed(session: Session, facts: dict[str, Any]) -> int:
+    """What is left of it: when it was, how long it was to be kept, and who let it go."""
+    rows = session.index.ledger_rows(kind=DESTROYED, subject=facts["id"], limit=1)
+    at = rfc3339(rows[0]["time_us"]) if rows else None
+    facts["destroyed"] = {**(facts["retention"] or {}), "at": at, "leaf": rows[0]["leaf"] if rows else None}
+    if session.json:
+        session.emit(facts)
+        return 0
+    kept = facts["destroyed"]
+    session.say(f"{facts['id']}: destroyed {clock(at) or ''}")
+    session.say(f"it began {clock(facts['started_at'])} and was {duration(facts['duration_s'])} long")
+    session.say(
+        f"class {kept.get('class')}, expired {clock(kept.get('expires_at'))}; sha256 {facts['sha256']}"
+    )
+    session.say(f"entry {kept['leaf']} of the ledger; the certificate is in {session.spool.path / FOLDER}")
+    return 0
+
+
+def _stated(session: Session, recording_id: str) -> dict[str, Any]:
+    """What the manifest says of a recording that is not here."""
+    manifest = load_manifest(session.spool.manifest_path(recording_id), None)
+    try:
+        slots = read_slots(session.spool.slot_path(recording_id))
+        place = "detached" if slots else "header" if manifest.slots_sha256 is None else "missing"
+    except SpoolCorrupt as error:
+        slots, place = None, f"damaged: {error}"
+    return {
+        "path": None,
+        "host": manifest.host,
+        "segment": manifest.segment,
+        "previous": manifest.previous,
+        "recipients": list(manifest.recipients if slots is None else slots.recipients),
+        "slots": place,
+    }
 
 
 def _header(path: Path) -> Header:
@@ -59,8 +100,19 @@ def _header(path: Path) -> Header:
             raise SpoolCorrupt(f"{path}: {error}") from None
 
 
-def _inside(path: Path, identities: list[Path]) -> dict[str, Any]:
-    with Recording.open(path, load_identities(identities)) as recording:
+def _slots(path: Path, header: Header) -> dict[str, Any]:
+    """Who can open it: ``recipients``, of the header and the slot file, and where the key slots are."""
+    try:
+        slots = slots_beside(path, header)
+    except SpoolCorrupt as error:
+        return {"recipients": [slot.key_id.hex() for slot in header.slots], "slots": f"damaged: {error}"}
+    found = (*header.slots, *(() if slots is None else slots.slots))
+    recipients = list(dict.fromkeys(slot.key_id.hex() for slot in found))
+    return {"recipients": recipients, "slots": slots_state(header, slots)}
+
+
+def _inside(path: Path, identities: Sequence[Identity]) -> dict[str, Any]:
+    with Recording.open(path, identities) as recording:
         return {
             "status": recording.status,
             "problems": list(recording.problems),
@@ -81,11 +133,13 @@ def _tell(session: Session, facts: dict[str, Any]) -> None:
         ("from", facts["from"]),
         ("to", facts["to"]),
         ("call ids", ", ".join(map(str, facts["call_ids"]))),
-        ("review", "; ".join(map(str, review["causes"])) if review["needed"] else "not needed"),
-        ("file", facts["path"]),
+        ("review", _review(review)),
+        ("kept", _kept(facts)),
+        ("file", facts["path"] or f"{away(facts)}; `recorderctl restore {facts['id']}` brings it back"),
         ("size", size(facts["bytes"])),
         ("sha256", facts["sha256"]),
         ("sealed to", ", ".join(facts["recipients"])),
+        ("key slots", facts["slots"]),
         ("host", facts["host"]),
         ("goes on from", facts["previous"] and facts["previous"]["recording"]),
     ]
@@ -104,6 +158,22 @@ def _tell(session: Session, facts: dict[str, Any]) -> None:
     _tell_tracks(session, facts["tracks"])
     if "inside" in facts:
         _tell_inside(session, facts["inside"])
+
+
+def _review(review: dict[str, Any]) -> str:
+    if review["needed"]:
+        return "; ".join(map(str, review["causes"]))
+    if (done := review.get("reviewed")) is None:
+        return "not needed"
+    return ", ".join(filter(None, (f"done {clock(done['at'])} by {done['by']}", done["note"])))
+
+
+def _kept(facts: dict[str, Any]) -> str | None:
+    kept, held = facts["retention"], "held; " if facts["held"] else ""
+    if kept is None:
+        return f"{held}for ever"
+    until = clock(kept["expires_at"])
+    return f"{held}class {kept['class']}, {f'until {until}' if until else 'for ever'}"
 
 
 def _paused(pause: dict[str, Any]) -> str:

@@ -79,6 +79,10 @@ def _status(session: Session, name: str, remote: Remote) -> RemoteStatus:
         probe_known(name, remote.store, session.index.remote_identity(name))
     except RemoteOutage as error:
         status.report.outage, status.report.error = True, str(error)
+    else:
+        if status.since is not None:
+            when = f"; it is tried again at {status.again}" if status.again else ""
+            status.report.error = f"it answers now{when}; before: {status.report.error}"
     return status
 
 

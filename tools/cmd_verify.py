@@ -9,12 +9,16 @@ from typing import Any
 
 from recorderd.errors import SpoolCorrupt, UsageError
 from recorderd.spool.database import NoIndex
+from recorderd.spool.entered_slots import EnteredSlots
 from recorderd.spool.index import Index
-from recorderd.spool.keys import Identity, load_identities
+from recorderd.spool.index_retention import DESTROYED
+from recorderd.spool.keys import Identity
+from recorderd.spool.ledger import FOLDER
 from recorderd.spool.manifest import FOREIGN
-from recorderd.spool.verify import IN_PROGRESS, Verdict, host_public, verify
+from recorderd.spool.verify import EVICTED, IN_PROGRESS, Verdict, host_public, verify
 from recorderd.tools.cli import error_json
-from recorderd.tools.command import Session
+from recorderd.tools.command import Session, away
+from recorderd.tools.identities import add_identity_options, identities_of
 from recorderd.wire.printable import printable
 
 
@@ -24,14 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="every recording that the spool has or should have"
     )
-    parser.add_argument(
-        "--identity",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a private key: authenticate every record too; may be repeated",
-    )
+    add_identity_options(parser, "a private key: authenticate every record too; may be repeated")
     parser.add_argument(
         "--host-key",
         type=Path,
@@ -45,31 +42,69 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     if bool(arguments.ids) == arguments.all:
         raise UsageError("verify: give recording ids, or --all")
     public = host_public(session.spool, arguments.host_key)
-    identities: tuple[Identity, ...] = load_identities(arguments.identity)
-    expected = _expected(session)
-    known = _all_ids(session, expected)
+    identities: tuple[Identity, ...] = identities_of(arguments)
+    rows = _rows(session)
+    expected = {row["id"]: row["sha256"] for row in rows}
+    where = {row["id"]: away(row) for row in rows if not row["present"] and row["state"] != DESTROYED}
+    gone = {row["id"] for row in rows if row["state"] == DESTROYED}
+    expected = {name: sha256 for name, sha256 in expected.items() if name not in gone}
+    known = sorted({*_all_ids(session, expected), *(gone if arguments.ids else ())})
     ids = [_find(text, known) for text in arguments.ids] or known
     verdicts: list[Verdict] = []
+    entered = _entered(session)
     with session.progress("verifying", total=len(ids)) as advance:
         for count, recording_id in enumerate(ids):
             advance(count, description=recording_id)
-            sha256 = expected.get(recording_id)
-            verdicts.append(verify(session.spool, recording_id, public, identities, expected_sha256=sha256))
-    _tell(session, verdicts)
+            if recording_id in gone:
+                verdicts.append(_of_destroyed(session, recording_id))
+                continue
+            verdicts.append(
+                verify(
+                    session.spool,
+                    recording_id,
+                    public,
+                    identities,
+                    expected_sha256=expected.get(recording_id),
+                    evicted=recording_id in where,
+                    entered=entered,
+                )
+            )
+    _tell(session, verdicts, where)
     return SpoolCorrupt.exit_code if any(not verdict.ok for verdict in verdicts) else 0
 
 
-def _expected(session: Session) -> dict[str, str | None]:
-    """Hashes that the index has; a broken or missing index is no reason not to check the files."""
+def _entered(session: Session) -> EnteredSlots | None:
+    """What the ledger has of key slots; None where there is no ledger."""
+    ledger = session.spool.path / FOLDER
+    if not ledger.is_dir():
+        return None
+    entered = EnteredSlots(ledger, at_copy=session.spool.is_remote_copy)
+    session.warn([f"the ledger, see `recorderctl ledger verify`: {text}" for text in entered.problems[:1]])
+    return entered
+
+
+def _rows(session: Session) -> list[dict[str, Any]]:
+    """The finished recordings that the index has; a broken or missing index is no reason not to check the
+    files."""
     try:
         with Index.read(session.spool) as index:
             rows = index.recordings()
     except NoIndex:
-        return {}
+        return []
     except SpoolCorrupt as error:
         session.warn([str(error)])
-        return {}
-    return {row["id"]: row["sha256"] for row in rows if row["state"] in ("sealed", "recovered")}
+        return []
+    return [row for row in rows if row["state"] in ("sealed", "recovered", DESTROYED)]
+
+
+def _of_destroyed(session: Session, recording_id: str) -> Verdict:
+    """Nothing of it may be here."""
+    spool = session.spool
+    verdict = Verdict(recording_id, spool.record_path(recording_id), DESTROYED, DESTROYED)
+    for path in (spool.slot_path(recording_id), verdict.path):
+        if path.exists():
+            verdict.problems.append(f"{path}: it was destroyed, and is here")
+    return verdict
 
 
 def _find(text: str, known: list[str]) -> str:
@@ -83,7 +118,7 @@ def _all_ids(session: Session, expected: dict[str, str | None]) -> list[str]:
     return sorted({*spool.records(), *spool.manifests(), *spool.parts(), *expected})
 
 
-def _tell(session: Session, verdicts: list[Verdict]) -> None:
+def _tell(session: Session, verdicts: list[Verdict], where: dict[str, str]) -> None:
     bad = [verdict for verdict in verdicts if not verdict.ok]
     summary = f"{len(verdicts)} checked, {len(bad)} damaged"
     if session.json:
@@ -101,6 +136,10 @@ def _tell(session: Session, verdicts: list[Verdict]) -> None:
         if verdict.ok and (len(verdicts) <= 20 or verdict.status != "complete"):
             depth = " (every record authenticated)" if verdict.with_key else ""
             word = "in progress" if verdict.status == IN_PROGRESS else f"{verdict.state}, {verdict.status}"
+            if verdict.status == DESTROYED:
+                word = DESTROYED
+            if verdict.status == EVICTED:
+                word = f"{verdict.state}, {where[verdict.recording]}; its manifest is right"
             session.say(f"{verdict.recording}  ok  {word}{depth}")
         for problem in dict.fromkeys(verdict.problems):
             session.stderr.write(f"recorderctl: {printable(problem, limit=1000)}\n")

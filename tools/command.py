@@ -14,14 +14,16 @@ control character of a peer reach the terminal.
 
 import argparse
 import json
+import os
+import pwd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from recorderd.errors import NoSuchRecording, SpoolError
+from recorderd.errors import Evicted, NoSuchRecording, SpoolError, UsageError
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
 from recorderd.spool.rebuild import open_for_reading, open_for_writing
@@ -79,9 +81,11 @@ class Session:
 
     @cached_property
     def index_to_write(self) -> Index:
-        """The spool's index for the few commands that change it. Raises SpoolError for a copy of a remote."""
+        """The spool's index for the few commands that change it. Raises SpoolError for a copy of a remote,
+        and as :func:`as_owner` does."""
         if self.spool.is_remote_copy:
             raise SpoolError(f"{self.spool.path}: a copy of a remote, which can only be looked at")
+        as_owner(self.spool)
         index, problems = open_for_writing(self.spool)
         self.warn(problems)
         return index
@@ -109,6 +113,17 @@ class Session:
             )
             raise NoSuchRecording(f"{text[:80]!r} {many or 'is no recording here'}")
         return found[0]
+
+    def locate(self, recording_id: str) -> Path:
+        """The recording's file. Raises Evicted where it is on the remotes alone, and NoSuchRecording."""
+        try:
+            return self.spool.locate(recording_id)
+        except NoSuchRecording:
+            if self.index.is_destroyed(recording_id):
+                raise NoSuchRecording(f"{recording_id}: it was destroyed when its period was over") from None
+            if not self.index.evicted([recording_id]):
+                raise
+            raise Evicted(f"{recording_id}: {away(self.index.recording(recording_id))}") from None
 
     @cached_property
     def terminal(self) -> "Terminal":
@@ -149,3 +164,27 @@ class Session:
 
 def _no_advance(done: float, total: float | None = None, description: str | None = None) -> None:
     """Where nobody watches."""
+
+
+def away(recording: dict[str, Any]) -> str:
+    """Where a recording is that is not here: of the list contract."""
+    having = [state["remote"] for state in recording["sync"] if state["state"] in ("verified", "stored")]
+    return f"evicted, on {', '.join(having)}" if having else "not here; no remote is known to have it"
+
+
+def as_owner(spool: Spool) -> None:
+    """See that what is written to the spool belongs to its owner. Raises UsageError for root: with what root
+    writes the recorder could not go on."""
+    if os.geteuid() != 0 or not spool.path.exists():
+        return
+    owner = spool.path.stat().st_uid
+    if owner != 0:
+        raise UsageError(f"run this as the owner of {spool.path}: sudo -u '#{owner}' recorderctl ...")
+
+
+def user() -> str:
+    """Who runs this process, as the ledger has it: whom the kernel says, not the environment."""
+    try:
+        return f"user {pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"user {os.getuid()}"

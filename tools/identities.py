@@ -40,6 +40,13 @@ def given_passphrase(arguments: argparse.Namespace, path: Path) -> bytes:
     return given if given is not None else _from_terminal(f"Passphrase of {path}: ")
 
 
+def wanted_passphrase(arguments: argparse.Namespace, path: Path) -> bytes | None:
+    """The passphrase for a new key, None where it has none: who names a file with one wants it protected.
+    Raises UsageError."""
+    wanted = arguments.passphrase or arguments.passphrase_file is not None
+    return new_passphrase(arguments, path) if wanted else None
+
+
 def new_passphrase(arguments: argparse.Namespace, path: Path) -> bytes:
     """The passphrase for a new identity; from the terminal it is asked for twice. Raises UsageError."""
     given = _from_file(arguments)

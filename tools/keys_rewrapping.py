@@ -2,7 +2,6 @@
 and taken in where the recordings are."""
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from recorderd.spool.ledger_keeping import enter, ledger_of
 from recorderd.spool.rewrap import Rewrapping, import_slots, rewrap_file, rewrap_in_spool, slot_files_in
 from recorderd.spool.slots import SlotFile
 from recorderd.tools.cli import error_json
-from recorderd.tools.command import Session
+from recorderd.tools.command import Session, as_owner
 from recorderd.tools.identities import identities_of
 from recorderd.tools.keys_listing import finished
 
@@ -55,12 +54,8 @@ class _Account:
         copy = spool.is_remote_copy or (session.spool_path is not None and not spool.host_key_path.exists())
         self._ledger = None if copy else ledger_of(spool)
         self._index: Index | None = None
-        owner = spool.path.stat().st_uid
-        if not copy and owner != os.geteuid() == 0:
-            # What root writes, the recorder could not go on with.
-            raise UsageError(
-                f"keys: run this as the owner of {spool.path}: sudo -u '#{owner}' recorderctl ..."
-            )
+        if not copy:
+            as_owner(spool)
         if not copy and spool.index_path.exists():
             self._index = session.index_to_write
         self._how = how

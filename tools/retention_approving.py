@@ -6,14 +6,14 @@ import time
 
 from recorderd.spool.approvals import approve, generate_approver, is_locked, load_approver, read_approval
 from recorderd.tools.command import Session
-from recorderd.tools.identities import given_passphrase, new_passphrase
+from recorderd.tools.identities import given_passphrase, wanted_passphrase
 from recorderd.tools.retention_files import counts, read_proposal, write
 
 
 def keygen(session: Session, arguments: argparse.Namespace) -> int:
     """Make an approver's key; returns 0."""
     path = arguments.output
-    passphrase = new_passphrase(arguments, path) if arguments.passphrase else None
+    passphrase = wanted_passphrase(arguments, path)
     public = generate_approver(path, passphrase)
     public_path = path.with_name(path.name + ".pub")
     if session.json:

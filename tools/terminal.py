@@ -25,6 +25,8 @@ CELL_LIMIT = 200
 LINE_LIMIT = 4000
 # Output that goes to a file or a pipe is not cut to a terminal's width.
 PIPE_WIDTH = 250
+# On a terminal of fewer columns there is one space between those of a table.
+NARROW = 100
 
 
 class Advance(Protocol):
@@ -53,10 +55,16 @@ class Terminal(Console):
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None) -> None:
         """Write a table; numbers stand to the right, None is a dash."""
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table = Table(
+            title=title, title_justify="left", box=None, pad_edge=False, header_style="bold",
+            collapse_padding=self.width < NARROW,
+        )  # fmt: skip
         for place, column in enumerate(columns):
             numeric = bool(rows) and all(isinstance(row[place], int | float | None) for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+            # An id in two pieces cannot be copied; other columns give way first.
+            table.add_column(
+                column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "ID"
+            )
         for row in rows:
             table.add_row(*[Text(cell_text(cell)) for cell in row])
         self.print(table)

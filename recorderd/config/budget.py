@@ -44,7 +44,7 @@ class BudgetConfig(Section):
     recheck_days: Days = Field(
         default=30.0,
         description="before a recording goes from here, a remote's copy that was not read back for so many"
-        " days is; of others the sizes are compared",
+        " days is; of others the sizes are compared. The only copy is not believed longer than a day",
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """The section `ledger`: the tamper-evident account of everything that happened."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from recorderd.config.fields import AbsolutePath, some
 from recorderd.config.section import Section
@@ -61,9 +61,25 @@ class LedgerConfig(Section):
         description="how often what was entered is signed, in seconds; what is changed before that is not"
         " detected",
     )
+    numbers: bool = Field(
+        default=True,
+        description="entries about calls have the numbers of both sides; entries are kept for ever,"
+        " recordings are not",
+    )
+    exports: Literal["enter", "require"] = Field(
+        default="enter",
+        description="`export` enters who took which recording; `require`: where that cannot be entered,"
+        " nothing is exported",
+    )
     timestamps: TimestampsConfig | None = Field(
         default=None, description="have checkpoints stamped with the time by an authority"
     )
     opentimestamps: OpenTimestampsConfig | None = Field(
         default=None, description="have checkpoints anchored in the Bitcoin block chain"
     )
+
+    @model_validator(mode="after")
+    def _somewhere_to_enter(self) -> Self:
+        if self.exports == "require" and not self.enabled:
+            raise ValueError("exports: `require` needs the ledger that `enabled: false` switches off")
+        return self

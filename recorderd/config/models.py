@@ -21,21 +21,24 @@ from pydantic import (
 )
 
 from recorderd.alerts.syslog import FACILITIES
+from recorderd.config.budget import BudgetConfig
 from recorderd.config.conversations import ConversationsConfig
 from recorderd.config.fields import AbsolutePath, some, unique
+from recorderd.config.ledger import LedgerConfig
 from recorderd.config.policy import PolicyConfig
 from recorderd.config.privacy import PrivacyConfig
+from recorderd.config.retention import RetentionConfig
 from recorderd.config.section import Section
-from recorderd.config.sync import SyncConfig
+from recorderd.config.sync import REMOTE_MODELS, SyncConfig
 from recorderd.config.yaml_lines import Document, key_text
 from recorderd.wire.tunnel_settings import PORTS, TUNNELS, Tunnel, TunnelSettings
 
 AUTO: Literal["auto"] = "auto"
 
-LATER = ("siprec", "retention")
+LATER = ("siprec",)
 """Sections of the product that this version does not have: refused by name, so that nobody believes them."""
 
-TAGS = ("<auto>", "<list>", "<number>")
+TAGS = ("<auto>", "<list>", "<number>", *REMOTE_MODELS)
 """What pydantic puts into an error's location for a union; never part of a key."""
 
 
@@ -269,6 +272,7 @@ class SpoolConfig(Section):
         default=None,
         description="the host's signing key, made on first use; `host.key` in the spool if not given",
     )
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
 
 
 class EncryptionConfig(Section):
@@ -279,6 +283,11 @@ class EncryptionConfig(Section):
     )
     suite: Annotated[Literal["mlkem768-x25519", "x25519"], BeforeValidator(_suite_name)] = Field(
         default="mlkem768-x25519", description="the kind of key that every recipient must be of"
+    )
+    slots: Literal["detached", "header"] = Field(
+        default="detached",
+        description="where the wrapped keys of a recording are: `detached`, in a file beside it, which can be"
+        " replaced, or destroyed where the recording cannot; `header`, in the recording",
     )
 
 
@@ -303,6 +312,8 @@ class Config(Section):
     spool: SpoolConfig
     encryption: EncryptionConfig
     sync: SyncConfig = Field(default_factory=SyncConfig)
+    ledger: LedgerConfig = Field(default_factory=LedgerConfig)
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
     control: ControlConfig = Field(default_factory=ControlConfig)
 
     _file: str = PrivateAttr("")

@@ -1,18 +1,16 @@
 """The section `policy`: which calls are recorded."""
 
 import re
-from datetime import UTC, tzinfo
 from ipaddress import ip_network
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from recorderd.calls.patterns import pattern
-from recorderd.calls.policy import DAYS, DEFAULT, Hours, Match, Network, Policy, Rule
+from recorderd.calls.policy import DEFAULT, Match, Network, Policy, Rule
+from recorderd.config.hours import as_days, as_hours, day_text, hours_text, zone_of, zone_text
 from recorderd.config.section import Section
 
-_HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")
 _HEADER = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")  # RFC 3261 section 25.1: token
 
 
@@ -36,37 +34,11 @@ def _number_or_network(value: str) -> str:
     return _network(value) if "/" in value[1:-1] or ":" in value else _pattern(value)
 
 
-def _hours(value: str) -> str:
-    found = _HOURS.fullmatch(value)
-    if found is None or (found[3] == "24" and found[4] != "00"):
-        raise ValueError(f"must be hours such as 08:00-18:30, is {value!r}")
-    return value
-
-
-def _day(value: str) -> str:
-    first, _, last = value.partition("-")
-    if first not in DAYS or (last and last not in DAYS) or value.endswith("-"):
-        raise ValueError(f"must be a day such as mon or days such as mon-fri, is {value!r}")
-    return value
-
-
 def header_name(value: str) -> str:
     """A header's name in lower case. Raises ValueError for what is none."""
     if not _HEADER.fullmatch(value):
         raise ValueError(f"{value!r} cannot be the name of a header")
     return value.lower()
-
-
-def _zone(value: str) -> str:
-    try:
-        _ = _zone_of(value)
-    except (OSError, ValueError, KeyError):
-        raise ValueError(f"{value!r} is no time zone that this host knows, such as Europe/London") from None
-    return value
-
-
-def _zone_of(name: str) -> tzinfo:
-    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 _List = BeforeValidator(_one_is_a_list)
@@ -98,10 +70,10 @@ class MatchConfig(Section):
     percentage: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
         default=None, description="so many of 100 calls, drawn by their Call-ID: always the same ones"
     )
-    time: Annotated[tuple[Annotated[str, AfterValidator(_hours)], ...], Field(strict=False), _List] = Field(
-        default=(), description="hours such as `08:00-18:30`; `22:00-06:00` goes on into the next day"
+    time: Annotated[tuple[Annotated[str, AfterValidator(hours_text)], ...], Field(strict=False), _List] = (
+        Field(default=(), description="hours such as `08:00-18:30`; `22:00-06:00` goes on into the next day")
     )
-    days: Annotated[tuple[Annotated[str, AfterValidator(_day)], ...], Field(strict=False), _List] = Field(
+    days: Annotated[tuple[Annotated[str, AfterValidator(day_text)], ...], Field(strict=False), _List] = Field(
         default=(), description="days such as `sat` or `mon-fri`"
     )
 
@@ -115,22 +87,9 @@ class MatchConfig(Section):
             address=tuple(map(ip_network, self.address)),
             header={name: tuple(map(pattern, values)) for name, values in self.header.items()},
             percentage=self.percentage,
-            hours=tuple(map(_as_hours, self.time)),
-            days=frozenset(day for days in self.days for day in _as_days(days)),
+            hours=tuple(map(as_hours, self.time)),
+            days=frozenset(day for days in self.days for day in as_days(days)),
         )
-
-
-def _as_hours(text: str) -> Hours:
-    found = _HOURS.fullmatch(text)
-    assert found is not None
-    first, last = int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
-    return Hours(first, last)
-
-
-def _as_days(text: str) -> list[int]:
-    first, _, last = text.partition("-")
-    begin, end = DAYS.index(first), DAYS.index(last or first)
-    return [day % 7 for day in range(begin, end + 1 + 7 * (end < begin))]
 
 
 class RuleConfig(Section):
@@ -176,7 +135,7 @@ class PolicyConfig(Section):
     internal: Annotated[
         tuple[Annotated[str, AfterValidator(_number_or_network)], ...], Field(strict=False), _List
     ] = Field(default=(), description="numbers (patterns) and networks of this site's own phones")
-    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+    timezone: Annotated[str, AfterValidator(zone_text)] = Field(
         default="UTC", description="the zone of `time` and `days`, such as `Europe/London`"
     )
     orphans: OrphansConfig = Field(default_factory=OrphansConfig)
@@ -194,7 +153,7 @@ class PolicyConfig(Section):
             default=self.default,
             internal_numbers=tuple(pattern(each) for each in self.internal if each not in networks),
             internal_networks=tuple(_internal(networks)),
-            zone=_zone_of(self.timezone),
+            zone=zone_of(self.timezone),
         )
 
 

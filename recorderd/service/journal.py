@@ -39,11 +39,11 @@ _ENTERED: Final = frozenset({"recording_finished", "call_saved", "alert_added"})
 """What the index is told that becomes an entry of the ledger."""
 
 
-def _entry(method: str, arguments: tuple[Any, ...], time_us: int) -> Entry:
+def _entry(method: str, arguments: tuple[Any, ...], time_us: int, numbers: bool) -> Entry:
     if method == "call_saved":
-        return call_entry(arguments[0], time_us)
+        return call_entry(arguments[0], time_us, numbers=numbers)
     if method == "alert_added":
-        return alert_entry(arguments[0], time_us)
+        return alert_entry(arguments[0], time_us, numbers=numbers)
     recording, state, _, path, sha256, size = arguments[:6]
     return recording_entry(recording, state, path, sha256, size, time_us)
 
@@ -52,7 +52,7 @@ class Journal:
     """Calls of the index's methods that are yet to be made, in order.
 
     The index is the thread's own until :meth:`close`. ``trouble`` is told, in that thread, why it could not
-    be written to.
+    be written to. ``numbers``: whether entries of the ledger have those of the calls.
     """
 
     def __init__(
@@ -61,8 +61,11 @@ class Journal:
         trouble: Callable[[RecorderError], None],
         every_s: float = EVERY_S,
         ledger: Ledger | None = None,
+        *,
+        numbers: bool = True,
     ) -> None:
         self._index, self._trouble, self._ledger = index, trouble, ledger
+        self._numbers = numbers
         self._unentered: deque[tuple[str, tuple[Any, ...], int]] = deque()
         self._ledger_failing = False
         self._lock = threading.Lock()
@@ -72,6 +75,11 @@ class Journal:
     def __len__(self) -> int:
         """How many entries wait."""
         return len(self._waiting)
+
+    @property
+    def unentered(self) -> int:
+        """How many entries wait for the ledger."""
+        return len(self._unentered)
 
     def add(self, method: str, *arguments: Any, key: Hashable | None = None) -> None:
         """Call ``index.method(*arguments)`` soon; from any thread.
@@ -110,9 +118,10 @@ class Journal:
             log.error("the ledger cannot be written to: %d entries wait for a start", len(self._unentered))
 
     def _round(self) -> None:
-        self._enter()
         with self._lock:
             taken, self._waiting = self._waiting, {}
+        # What comes in meanwhile waits for the next round: nothing is in the index before it was entered.
+        taken |= self._enter()
         if not taken:
             return
         try:
@@ -124,23 +133,26 @@ class Journal:
                 self._waiting = taken | self._waiting
             self._trouble(error)
 
-    def _enter(self) -> None:
-        """Into the ledger, durably, before the index says that it is so."""
+    def _enter(self) -> dict[Hashable, _Entry]:
+        """Into the ledger, durably, before the index says that it is so; what the index is to be told of
+        that."""
+        told: dict[Hashable, _Entry] = {}
         while self._ledger is not None and self._unentered:
             with self._lock:
                 taken = [self._unentered.popleft() for _ in range(min(len(self._unentered), MAX_ENTERED))]
-            entries = [_entry(*each) for each in taken]
+            entries = [_entry(*each, self._numbers) for each in taken]
             try:
                 leaves = self._ledger.append(entries)
             except RecorderError as error:
                 with self._lock:
                     self._unentered.extendleft(reversed(taken))
                 self._cannot_enter(error)
-                return
+                break
             self._ledger_failing = False
-            self.add("ledger_entered", leaves.start, entries)
+            told[object()] = ("ledger_entered", (leaves.start, entries))
             while self._ledger.repairs:
                 self._tell(self._ledger.repairs.pop())
+        return told
 
     def _cannot_enter(self, error: RecorderError) -> None:
         if not self._ledger_failing:

@@ -1,5 +1,5 @@
 """Signs the ledger's checkpoints, in a thread of its own, and brings the ledger into line with the index: at
-the start, at the end, and when a worker has died.
+once at the start, at the end, and when a worker has died.
 
 Whatever is wrong with the ledger is told once, and stops no recording.
 """
@@ -7,7 +7,8 @@ Whatever is wrong with the ledger is told once, and stops no recording.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from recorderd.config import Config
@@ -16,31 +17,48 @@ from recorderd.service.worker import Worker
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
 from recorderd.spool.ledger_entries import Entry
-from recorderd.spool.ledger_keeping import enter, learn, ledger_of, reconcile
+from recorderd.spool.ledger_keeping import add_alert, alert_entry, enter, learn, ledger_of, reconcile
 from recorderd.spool.signing import HostKey
 
 log = logging.getLogger(__name__)
 
 
 class Notary:
-    """Keeps one spool's ledger until it is closed. ``index`` is the thread's own."""
+    """Keeps one spool's ledger until it is closed. ``index`` is the thread's own.
 
-    def __init__(self, spool: Spool, index: Index, host_key: HostKey, host: str, every_s: float) -> None:
+    What a crash left is entered, and ``alerts`` that the index has already: they tell of it.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        index: Index,
+        host_key: HostKey,
+        host: str,
+        every_s: float,
+        *,
+        numbers: bool = True,
+        alerts: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         self._spool, self._index, self._host_key, self._host = spool, index, host_key, host
+        self._numbers = numbers
+        self._alerts = deque(alerts)
         self._ledger = ledger_of(spool)
         self._until_us: int | None = time.time_ns() // 1000
         self._asked = True
         self._told: set[type[RecorderError]] = set()
         self._guarded(lambda: self._say("started"))
-        self._worker = Worker("notary", self._round, every_s)
+        # Nobody waits for the first round: recording begins meanwhile.
+        self._worker = Worker("notary", self._round, every_s, at_once=True)
 
     def settle(self) -> None:
         """Have everything entered that is over, and sign it; waits."""
         self.ask()
         self._worker.settle()
 
-    def ask(self) -> None:
-        """With the next round, look for what was not entered."""
+    def ask(self, alerts: Iterable[Mapping[str, Any]] = ()) -> None:
+        """With the next round, look for what was not entered, and enter alerts that the index has."""
+        self._alerts.extend(alerts)
         self._asked = True
 
     def close(self) -> None:
@@ -59,8 +77,14 @@ class Notary:
         gone = learn(self._ledger, self._index)
         if gone:
             self._tell(SpoolCorrupt(f"{self._ledger.path}: {gone} entries are gone that the index knows"))
-        entered = reconcile(self._spool, self._ledger, self._index, until_us=self._until_us)
+        until, numbers = self._until_us, self._numbers
+        entered = reconcile(self._spool, self._ledger, self._index, until_us=until, numbers=numbers)
         self._until_us = None
+        if waiting := list(self._alerts):
+            now = time.time_ns() // 1000
+            enter(self._ledger, self._index, [alert_entry(each, now, numbers=numbers) for each in waiting])
+            for _ in waiting:
+                self._alerts.popleft()
         if entered:
             log.warning("%d recordings and calls were not in the ledger; they are now", entered)
 
@@ -90,16 +114,28 @@ class Notary:
         log.error("the ledger: %s", error)
         alert = {"kind": "ledger", "time_ns": time.time_ns(), "fields": {"error": str(error)}}
         with contextlib.suppress(RecorderError):
-            self._index.alert_added(alert)
+            add_alert(self._spool, self._index, alert)
 
 
 @contextlib.contextmanager
-def notary(config: Config, spool: Spool, host_key: HostKey) -> Iterator[Notary | None]:
-    """Keep the spool's ledger for as long as the block runs; None where the configuration has none."""
+def notary(
+    config: Config, spool: Spool, host_key: HostKey, alerts: Iterable[Mapping[str, Any]] = ()
+) -> Iterator[Notary | None]:
+    """Keep the spool's ledger for as long as the block runs; None where the configuration has none.
+    ``alerts`` as of :class:`Notary`."""
     if not config.ledger.enabled:
         yield None
         return
     with Index.open(spool) as index:
-        keeper = Notary(spool, index, host_key, config.site.name, config.ledger.checkpoint_s)
+        settings = config.ledger
+        keeper = Notary(
+            spool,
+            index,
+            host_key,
+            config.site.name,
+            settings.checkpoint_s,
+            numbers=settings.numbers,
+            alerts=alerts,
+        )
         with contextlib.closing(keeper):
             yield keeper

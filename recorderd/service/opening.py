@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import os
 import resource
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,14 @@ from recorderd.quality.review import Thresholds
 from recorderd.service.addresses import own_addresses
 from recorderd.service.admission import AdmissionSettings
 from recorderd.service.archive import SpoolArchive
-from recorderd.service.engine_settings import EngineSettings
+from recorderd.service.engine_settings import Bounds, EngineSettings
+from recorderd.service.memory import memory_there
+from recorderd.service.notary import Notary, notary
 from recorderd.service.orphans import OrphanSettings
 from recorderd.service.pausing import PrivacySettings
+from recorderd.spool.durable import disk_error
 from recorderd.spool.index import Index
+from recorderd.spool.index_calls import recovered_alert
 from recorderd.spool.keys import Recipient, load_recipients
 from recorderd.spool.layout import Spool, SpoolLock
 from recorderd.spool.rebuild import open_for_writing
@@ -30,23 +36,36 @@ log = logging.getLogger(__name__)
 
 def engine_settings(config: Config, *, live: bool) -> EngineSettings:
     """The engine's part of the configuration, for packets of interfaces or of files."""
-    capture = config.capture
+    capture, there = config.capture, memory_there() // worker_count(config)
     return EngineSettings(
         frozenset(capture.sip_ports),
         capture.grace_ms,
         capture.pending_s,
+        bounds=Bounds.within(there),
+        memory=there,
         ws_ports=frozenset(capture.ws_ports),
         hep_ports=frozenset(capture.hep_ports),
         hep_password=capture.hep.password,
         tunnels=capture.tunnels_opened(live=live),
         joining=config.conversations.settings(own_addresses() if live else frozenset()),
-        admission=AdmissionSettings(config.policy.policy(), config.privacy.pause.header),
+        admission=AdmissionSettings(
+            policy := config.policy.policy(),
+            config.privacy.pause.header,
+            config.retention.policy(policy, config.site.name),
+        ),
         privacy=privacy_settings(config.privacy),
         media_timeout_s=config.policy.media_timeout_s,
         orphans=OrphanSettings(
             config.policy.orphans.action == "record", config.policy.orphans.end_s, config.policy.orphans.most
         ),
     )
+
+
+def worker_count(config: Config) -> int:
+    """How many processes record."""
+    if config.capture.workers != "auto":
+        return config.capture.workers
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def privacy_settings(privacy: PrivacyConfig) -> PrivacySettings:
@@ -81,6 +100,7 @@ class Opened:
     lock: SpoolLock
     index: Index
     host_key: HostKey
+    notary: Notary | None
 
 
 @contextlib.contextmanager
@@ -92,21 +112,38 @@ def open_spool(config: Config) -> Iterator[Opened]:
     allow_many_files()
     spool = Spool(config.spool.path).prepare()
     with spool.lock() as lock:
-        host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)
-        index, problems = open_for_writing(spool, host_key.public)
+        with _told_as_disk_error(spool):
+            host_key = HostKey.load_or_create(config.signing_key, spool.host_public_path)
+            index, problems = open_for_writing(spool, host_key.public)
         with index:
             for problem in problems:
                 log.error("%s", problem)
-            for found in recover(spool, index, host_key):
-                log.warning("%s", found)
-            told(index.calls_interrupted(RESTARTED))
-            yield Opened(spool, lock, index, host_key)
+            with _told_as_disk_error(spool):
+                for found in recover(spool, index, host_key):
+                    log.warning("%s", found)
+                alerts = settled(index)
+            with notary(config, spool, host_key, alerts) as keeper:
+                yield Opened(spool, lock, index, host_key, keeper)
 
 
-def told(interrupted: Iterable[Mapping[str, Any]]) -> None:
-    """Log what became of calls that a crash interrupted."""
-    for call in interrupted:
+@contextlib.contextmanager
+def _told_as_disk_error(spool: Spool) -> Iterator[None]:
+    """Also where no folder can be listed (no descriptors, a broken disk) people are told so in a line."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, spool.path) from error
+
+
+def settled(index: Index, only: Collection[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
+    """Give the calls that a crash interrupted an outcome, ``only`` these where not everything crashed; the
+    alerts that the index has of them now."""
+    now, alerts = time.time_ns(), []
+    for call in index.calls_interrupted(RESTARTED, now_ns=now, only=only):
         log.warning("call %s: %s, %s", call["call_id"], call["outcome"], call["reason"])
+        if call["recording"] and (call["outcome"], call["reason"]) == ("partial", RESTARTED):
+            alerts.append(recovered_alert(call, now))
+    return alerts
 
 
 def allow_many_files() -> None:
@@ -136,4 +173,9 @@ def archive_settings(config: Config) -> dict[str, Any]:
         "host": config.site.name,
         "thresholds": Thresholds(**config.quality.model_dump()),
         "masks": config.privacy.mask_numbers.masks(),
+        "detached_slots": config.encryption.slots == "detached",
+        "ledger": config.ledger.enabled,
+        "ledger_numbers": config.ledger.numbers,
+        "limits": config.spool.budget.limits,
+        "retention": config.retention.schedule(config.site.name),
     }

@@ -3,15 +3,17 @@ ciphertext and alerts only."""
 
 import contextlib
 import logging
-import time
 
 from recorderd.alerts.syslog import Syslog
 from recorderd.config import Config
 from recorderd.errors import DiskFull, SpoolError
+from recorderd.service.carrying import Carrying
 from recorderd.service.daemon import Service
+from recorderd.service.room import RoomKeeper
+from recorderd.service.stamping import stamping
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
-from recorderd.spool.sync import Synchronizer, open_remotes
+from recorderd.spool.reindex import outbox_lock
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +60,23 @@ def outbox(config: Config) -> int:
         service.notifier.alive()
         if service.wait(0.2):
             return 0
-    with contextlib.closing(Index.open(spool)) as index:
-        synchronizer = Synchronizer(spool, index, open_remotes(config.sync.remotes))
+    with outbox_lock(spool), contextlib.closing(Index.open(spool)) as index:
+        index.set_remotes([remote.name for remote in config.sync.remotes])
         alerts = AlertSender(config, index)
-        service.ready(f"{len(config.sync.remotes)} remotes")
-        while not service.stopping():
-            try:
-                alerts.send()
-                synchronizer.run(stopping=service.stopping, progress=lambda *_: service.notifier.alive())
-            except (DiskFull, SpoolError) as error:
-                log.error("%s", error)
-            until = time.monotonic() + config.sync.interval_s
-            while (left := until - time.monotonic()) > 0 and not service.stopping():
+        room = RoomKeeper.of(config, spool, index)
+        with (
+            stamping(config, spool),
+            contextlib.closing(Carrying.of(config, spool, service.stopping)) as carrying,
+        ):
+            service.ready(f"{len(config.sync.remotes)} remotes")
+            while not service.stopping():
+                try:
+                    alerts.send()
+                    room.keep(service.stopping, service.notifier.alive)
+                except (DiskFull, SpoolError) as error:
+                    log.error("%s", error)
+                carrying.check()
                 service.notifier.alive()
-                service.wait(min(left, LATEST_S))
-        service.notifier.stopping()
+                service.wait(min(config.sync.interval_s, LATEST_S))
+            service.notifier.stopping()
     return 0

@@ -26,7 +26,7 @@ from recorderd.spool.recovery import Recovered
 from recorderd.spool.times import microseconds, rfc3339
 from recorderd.spool.writer import RecordingWriter, Sealed
 
-MAX_WINDOWS: Final = 12
+MAX_WINDOWS: Final = 4
 """Media records in memory until a commit, or the next segment, has them; of more the oldest are given up."""
 
 MAX_KEPT: Final = 500

@@ -154,7 +154,9 @@ class WebSocketStream:
     def _sound(header: _Header) -> bool:
         control = header.opcode >= CLOSE
         within = header.length <= (125 if control else MAX_MESSAGE)
-        return header.opcode in OPCODES and within and not (control and not header.final)
+        # Nobody has a reason for a middle part without a byte, and zeros would be thousands of them.
+        empty = header.opcode == CONTINUATION and not header.length and not header.final
+        return header.opcode in OPCODES and within and not empty and not (control and not header.final)
 
     def _payload(self, header: _Header) -> bytes:
         """The payload of the frame that the buffer begins with, or what there is of it."""

@@ -91,6 +91,9 @@ class S3Store:
                     return self.probe() or identity
                 if not s3_errors.is_not_implemented(error):
                     raise
+                found = self.probe()
+                if found is not None:
+                    return found
                 self.upload(MARKER, content, create=False)
         return identity
 

@@ -1,4 +1,4 @@
-"""The connection to an S3 store: whose credentials it uses, whom it trusts, and that it tries nothing twice.
+"""The connection to an S3 store: whose credentials it uses, whom it trusts, and that it stores nothing twice.
 
 Nothing of the user's own AWS set-up is read: what is sent where is the configuration's alone.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
 from botocore.session import Session
 
 from recorderd.config.remotes_s3 import S3Remote
@@ -69,7 +70,34 @@ def make_client(remote: S3Remote, credentials: Credentials) -> Any:
         raise RemoteOutage(f"{remote.ca_file}: cannot be read")
     trusted = [remote.ca_file] if remote.ca_file else [path for path in _SYSTEM_CAS if path.exists()]
     with _MAKING:
-        return _made(remote, credentials, str(trusted[0]) if trusted else True)
+        client = _made(remote, credentials, str(trusted[0]) if trusted else True)
+    client.meta.events.register("needs-retry.s3", _once_more)
+    return client
+
+
+def _once_more(
+    attempts: int, operation: Any, caught_exception: Any, request_dict: dict[str, Any], **_: Any
+) -> int | None:
+    """0 (seconds to wait) for a request that found its connection closed and goes out again, else None.
+
+    A server may close a connection at any time (RFC 9112 section 9.5), and some do without a word after they
+    refused a request whose body they had not asked for. What only reads is sent again on another connection;
+    what stores, too, if none of its body was sent: then the server has seen no more than the head (RFC 9110
+    sections 9.2.2 and 10.1.1).
+    """
+    if attempts > 1 or not isinstance(caught_exception, ConnectionClosedError):
+        return None
+    reads = operation.http["method"] in ("GET", "HEAD")
+    return 0 if reads or _unsent(request_dict["body"]) else None
+
+
+def _unsent(body: Any) -> bool:
+    """Whether a body that is a file has bytes, and none of them was read. Leaves it at its start."""
+    if not hasattr(body, "seek") or body.tell():
+        return False
+    size = body.seek(0, os.SEEK_END)
+    body.seek(0)
+    return bool(size)
 
 
 def _made(remote: S3Remote, credentials: Credentials, trusted: str | bool) -> Any:
@@ -86,7 +114,7 @@ def _made(remote: S3Remote, credentials: Credentials, trusted: str | bool) -> An
             connect_timeout=remote.connect_timeout_s,
             read_timeout=remote.timeout_s,
             max_pool_connections=_MOST_CONNECTIONS,
-            # Trying again is Retrying's, which the store tells what may have arrived.
+            # Trying again is Retrying's, which the store tells what may have arrived (but see _once_more).
             retries={"mode": "standard", "total_max_attempts": 1},
             # The store sends SHA-256 itself. What botocore would add by itself are trailers, which older
             # servers keep as a part of the object.

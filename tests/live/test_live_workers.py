@@ -99,7 +99,14 @@ class Workers:
 
         def done() -> bool:
             status = self.status()
-            return bool(status) and status["calls"] == status["recording"] == status["index_waiting"] == 0
+            return (
+                bool(status)
+                and status["calls"]
+                == status["recording"]
+                == 0
+                == status["index_waiting"]
+                == status["ledger_waiting"]
+            )
 
         until(done, f"the end of all calls: {self.program.log()[-2000:]}", seconds)
 

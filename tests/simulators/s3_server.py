@@ -19,6 +19,7 @@ __all__ = ["ACCESS", "REGION", "SECRET", "Fault", "S3Server"]
 
 ACCESS, SECRET = "AKIATEST", "a secret/key+of the tests"
 Kind = Literal[
+    "closed",  # the connection, while nothing was asked; its next request finds it so
     "reset",  # before anything was done
     "reset-after",  # done, but the answer is lost
     "hang-after",  # done, but the answer never comes
@@ -103,12 +104,39 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
+    def setup(self) -> None:
+        """Of a connection."""
+        super().setup()
+        self._answered = 0
+        self._fault: Kind | tuple[int, str] | None = None
+
+    def parse_request(self) -> bool:
+        """Before anything of the body is asked for."""
+        return super().parse_request() and (self._expects() or self._begin())
+
+    def handle_expect_100(self) -> bool:
+        return self._begin() and super().handle_expect_100()
+
+    def _expects(self) -> bool:
+        return self.headers.get("Expect", "").lower() == "100-continue"
+
+    def _begin(self) -> bool:
+        """Whether the connection is still there."""
+        head = Request(self.server.s3, self.command, self.path, self._head(), b"")
+        self._fault = self.server.s3.take_fault(head.operation, head.key)
+        if self._fault == "closed":
+            assert self._answered, "a new connection cannot have been idle"
+            self._break()
+        return self._fault != "closed"
+
+    def _head(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self.headers.items()}
+
     def handle_any(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
+        headers, fault = self._head(), self._fault
         body = self.rfile.read(int(headers.get("content-length", 0)))
         request = Request(self.server.s3, self.command, self.path, headers, body)
         self.server.s3.requests.append((request.operation, request.key))
-        fault = self.server.s3.take_fault(request.operation, request.key)
         if fault == "reset":
             self._break()
             return
@@ -119,6 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._break()
             return
         self._send(answer, cut=fault == "cut")
+        self._answered += 1
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 

@@ -6,8 +6,9 @@ package `cryptography`. Written from docs/format.md and docs/ledger.md. It needs
     recorderd_verify.py --host-key host.pub --ledger SPOOL/ledger [--against CHECKPOINT ...]
     recorderd_verify.py --host-key host.pub --consistency CONSISTENCY.json
 
-Beside ID.rec it takes ID.json (or else the manifest in the proof) and ID.key. Everything hangs on host.pub,
-which has to come from a place that can be trusted.
+Beside ID.rec it takes ID.json (or else the manifest in the proof) and ID.key; of keys that were wrapped anew
+only a ledger or a proof can tell whether they are right. Everything hangs on host.pub, which has to come from
+a place that can be trusted.
 
 Exit code 0: right; 1: something is wrong; 2: could not be read.
 """
@@ -114,6 +115,33 @@ def walk(data: bytes) -> tuple[dict[str, Any], bytes, int, int, bool]:
     return json.loads(data[20 : 20 + core]), sha256(data[:size]), at, number, ended and at == len(data)
 
 
+class Entered:
+    """What a ledger or a proof says of slot files that were wrapped anew: by recording, the last generation
+    and its hash. ``whole``: there are no later ones."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[int, str]] = {}
+        self.whole = True
+
+    def add(self, data: bytes) -> None:
+        """Take in an entry."""
+        if b'},"kind":"rewrapped","subject":"' in data and (entry := json.loads(data))["kind"] == "rewrapped":
+            fields = entry["fields"]
+            self.known[entry["subject"]] = int(fields["generation"]), str(fields["slots_sha256"])
+
+    def check(self, recording: str, generation: int, hashed: str) -> bool:
+        """Whether a slot file is the last one that was entered; False where that cannot be known."""
+        last, known = self.known.get(recording, (1, None))
+        need(generation >= last, f"slot file: generation {generation}, {last} was entered: set back")
+        need(
+            generation <= last or not self.whole,
+            f"slot file: generation {generation}, which nobody entered (the last one is {last});"
+            " was the proof made before?",
+        )
+        need(generation > last or known in (None, hashed), "slot file: not the one that was entered")
+        return generation <= last
+
+
 def check_slots(data: bytes, recording: bytes, stated: str | None) -> int:
     """Check a slot file; returns its generation."""
     need(len(data) >= 124 and data[:8] == b"\x89KEY\r\n\x1a\n", "slot file: not of this format")
@@ -130,16 +158,20 @@ def check_slots(data: bytes, recording: bytes, stated: str | None) -> int:
     return generation
 
 
-def check_recording(path: Path, stated: dict[str, Any] | None) -> None:
+def check_recording(path: Path, stated: dict[str, Any] | None, entered: Entered | None) -> None:
     """Check a recording, and what stands beside it."""
     data, slots = path.read_bytes(), path.with_suffix(".key")
     core, header, intact, records, ended = walk(data)
     if slots.exists():
-        generation = check_slots(slots.read_bytes(), data, stated.get("slots_sha256") if stated else None)
-        print(
-            f"{slots.name}: key slots of this recording"
-            + (", a later generation, not signed" * (generation > 1))
-        )
+        raw = slots.read_bytes()
+        generation = check_slots(raw, data, stated.get("slots_sha256") if stated else None)
+        right = entered is not None and entered.check(core["recording"], generation, sha256(raw).hex())
+        later = f", generation {generation}" * (generation > 1)
+        print(f"{slots.name}: key slots of this recording{later}")
+        if later and not right:
+            print(
+                "NOT CHECKED who wrapped the keys anew: the ledger of the recorder itself, or a proof, has it"
+            )
     if stated is None:
         need(ended, "recording: damaged, cut, or never sealed")
         print(
@@ -238,8 +270,11 @@ def find_bundle(folder: Path, number: int) -> Path:
     return max(partial.iterdir(), key=lambda each: int(each.name), default=path)
 
 
-def check_ledger(folder: Path, host: Host, notes: list[tuple[str, bytes]]) -> tuple[int, int]:
-    """All entries against all checkpoints; returns how many there are, and how many are signed."""
+def check_ledger(
+    folder: Path, host: Host, notes: list[tuple[str, bytes]], entered: Entered
+) -> tuple[int, int]:
+    """All entries against all checkpoints; returns how many there are, and how many are signed. ``entered``
+    gets them all."""
     newest, history = (folder / "checkpoint").read_bytes(), list[bytes]()
     if (folder / "history").exists():
         whole = (folder / "history").read_bytes()
@@ -249,6 +284,7 @@ def check_ledger(folder: Path, host: Host, notes: list[tuple[str, bytes]]) -> tu
         )
     else:
         print("NOT CHECKED: the history of checkpoints; only the spool has it, no copy at a remote")
+        entered.whole = False
     sizes = [open_checkpoint(note, host)[0] for note in history]
     need(sizes == sorted(set(sizes)), "history: sizes do not grow")
     stated: dict[int, list[tuple[str, bytes]]] = {}
@@ -263,6 +299,7 @@ def check_ledger(folder: Path, host: Host, notes: list[tuple[str, bytes]]) -> tu
     while (bundle := find_bundle(folder, number)).exists():
         data, at, count, number = bundle.read_bytes(), 0, 0, number + 1
         while at < len(data) and (end := at + 2 + int.from_bytes(data[at : at + 2], "big")) <= len(data):
+            entered.add(data[at + 2 : end])
             peak, bits, at = sha256(b"\0" + data[at + 2 : end]), size, end
             while bits & 1:
                 peak, bits = node(peaks.pop(), peak), bits >> 1
@@ -449,21 +486,26 @@ def is_issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
 
 
 def check_proof(
-    proof: dict[str, Any], host: Host, roots: list[x509.Certificate], path: Path | None
+    proof: dict[str, Any], host: Host, roots: list[x509.Certificate], path: Path | None, slots: Entered
 ) -> bytes | None:
-    """Check a proof bundle, and the recording's bytes where it is given; returns the manifest in it."""
+    """Check a proof bundle, and the recording's bytes where it is given; returns the manifest in it.
+    ``slots`` gets its entries."""
     note, entered = proof["checkpoint"].encode(), None
     size, root = open_checkpoint(note, host)
     for each in proof["entries"]:
         hashed = [bytes.fromhex(text) for text in each["path"]]
         check_inclusion(each["entry"].encode("ascii"), each["leaf"], size, hashed, root)
+        slots.add(each["entry"].encode("ascii"))
         entry = json.loads(each["entry"])
         when = datetime.fromtimestamp(entry["time_us"] / 1e6, UTC).isoformat(" ", "seconds")
         print(f"entry {each['leaf']} of {size}: {entry['kind']} {entry['subject']}, recorder's time {when}")
         if (entry["kind"], entry["subject"]) == ("recording", proof["recording"]):
             need(entered in (None, entry["fields"]), "proof: two recordings were entered as this one")
             entered = entry["fields"]
-    need(path is None or path.stem == proof["recording"], "proof: of another recording")
+    need(
+        path is None or path.stem == proof["recording"],
+        f"proof: of {proof['recording']}, which the file is not named after",
+    )
     text = None if proof["manifest"] is None else proof["manifest"].encode("ascii")
     if entered is None:
         print("NOT CHECKED whether the ledger has the recording: the proof has no entry of it")
@@ -493,22 +535,22 @@ def check(given: argparse.Namespace) -> None:
     """Check what the command line names. Raises Wrong, and what a file raises that is not readable."""
     host = Host(given.host_key.read_bytes())
     roots = x509.load_pem_x509_certificates(given.ca.read_bytes()) if given.ca else []
-    text = None
+    text, proven, entered = None, Entered(), Entered()
     if given.proof:
-        text = check_proof(
-            json.loads(given.proof.read_bytes()), host, roots, next(iter(given.recordings), None)
-        )
-    for path in given.recordings:
-        beside = path.with_suffix(".json")
-        data = beside.read_bytes() if beside.exists() else text
-        check_recording(path, open_manifest(data, host) if data is not None else None)
-        print("NOT CHECKED what is to be heard: that takes a recipient's private key (recorderctl verify)")
+        first = next(iter(given.recordings), None)
+        text = check_proof(json.loads(given.proof.read_bytes()), host, roots, first, proven)
     if given.ledger:
         notes = [(str(path), path.read_bytes()) for path in given.against]
-        size, signed = check_ledger(given.ledger, host, notes)
+        size, signed = check_ledger(given.ledger, host, notes, entered)
         print(f"{given.ledger}: {size} entries, {signed} of them signed")
         if not notes:
             print("NOT CHECKED whether it was set back: --against takes checkpoints that were kept elsewhere")
+    for path in given.recordings:
+        beside = path.with_suffix(".json")
+        data = beside.read_bytes() if beside.exists() else text
+        slots = entered if given.ledger else proven if given.proof else None
+        check_recording(path, open_manifest(data, host) if data is not None else None, slots)
+        print("NOT CHECKED what is to be heard: that takes a recipient's private key (recorderctl verify)")
     if given.consistency:
         asked = json.loads(given.consistency.read_bytes())
         old, new = (open_checkpoint(asked[name].encode(), host) for name in ("old", "new"))

@@ -10,7 +10,7 @@ import pytest
 from recorderd.config.remotes_s3 import S3Remote
 from recorderd.spool.stores import Verifying, file_hash
 from recorderd.spool.stores.s3 import S3Store
-from tests.live.ceph import ACCESS, SECRET, ceph, needs_ceph
+from tests.faults.ceph import ACCESS, SECRET, ceph, needs_ceph
 from tests.s3_builder import credentials_file
 
 pytestmark = needs_ceph
@@ -19,7 +19,9 @@ PART = 5 << 20
 
 
 @pytest.fixture(scope="module")
-def endpoint(own_network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def endpoint(thorough: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not thorough:
+        pytest.skip("a whole Ceph is started with --thorough only (make test-faults)")
     with ceph(tmp_path_factory.mktemp("ceph")) as endpoint:
         yield endpoint
 
