@@ -248,7 +248,8 @@ def test_where_tells_the_place_of_a_key_and_of_a_missing_one() -> None:
         ),
         (
             "sync: {remotes: [{name: a, type: sftp, host: h, user: u, identity_file: k, host_keys: [any]}]}",
-            "sync.remotes[0].host_keys[0]: must be a fingerprint (SHA256:...) or a key line (ssh-ed25519 AAAA...)",
+            "sync.remotes[0].host_keys[0]: must be a fingerprint (SHA256:...)"
+            " or a key line (ssh-ed25519 AAAA...)",
         ),
         (
             "sync: {remotes: [{name: a, type: webdav, url: 'http://h/x'}]}",

@@ -418,6 +418,22 @@ def test_what_a_remote_did_to_the_bytes_is_kept(desk, index):
     assert store.objects[f"2026-11-21/{sealed.recording}.rec"] == original
 
 
+def test_evidence_has_nothing_of_what_a_manifest_says(desk, index):
+    record(desk, index, 0)
+
+    class Liar(MemoryStore):
+        def put(self, name, path, sent=None):
+            super().put(name, path, sent)
+            if name.endswith(".json"):
+                self.objects[name] = self.objects[name].replace(b"1000", b"1001")
+
+    Synchronizer(desk.spool, index, {"nas": Liar()}, Clock()).run()
+    (path,) = (desk.spool.path / "evidence").glob("*.json")
+    kept = json.loads(path.read_bytes())
+    assert kept["differs_at"] > 0
+    assert not {"here", "there"} & set(kept)
+
+
 def test_evidence_and_alerts_are_bounded(desk, index):
     record(desk, index, *range(30))
 
