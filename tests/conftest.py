@@ -15,7 +15,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz", action="store_true", help=f"property tests alone, with {FUZZ_TIMES} times their inputs"
     )
-    parser.addoption("--thorough", action="store_true", help="tests/faults in their long forms")
+    parser.addoption("--thorough", action="store_true", help="tests in their long forms (make test-faults)")
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether the long forms run."""
+    return bool(pytestconfig.getoption("--thorough"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ from recorderd.errors import RecorderError
 from recorderd.service.worker import Worker
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
+from recorderd.spool.stores import Store
 from recorderd.spool.sync import configured_remotes
 from recorderd.spool.sync_remote import RemoteWorker
 from recorderd.spool.sync_report import Step
@@ -40,7 +41,8 @@ class Carrying:
         key = sample_key(spool)
         self._workers = []
         for name, remote in remotes.items():
-            carry = _Carrying(self._index(spool), RemoteWorker(name, remote, spool, key), stopping)
+            worker = RemoteWorker(name, remote, spool, key)
+            carry = _Carrying(self._index(spool), worker, remote.store, stopping)
             self._workers.append(Worker(f"sync-{name}", carry, interval_s))
         if scrub.every_days:
             scrubber = Scrubber(spool, self._index(spool), remotes, scrub)
@@ -69,11 +71,12 @@ class Carrying:
 
 
 class _Carrying:
-    """One pass over one remote, and a line where its state changed."""
+    """One pass over one remote, and a line where its state changed; once, what the remote does not enforce."""
 
-    def __init__(self, index: Index, worker: RemoteWorker, stopping: Stop) -> None:
-        self._index, self._worker, self._stopping = index, worker, stopping
+    def __init__(self, index: Index, worker: RemoteWorker, store: Store, stopping: Stop) -> None:
+        self._index, self._worker, self._store, self._stopping = index, worker, store, stopping
         self._said: str | None = None
+        self._examined = False
 
     def __call__(self) -> None:
         try:
@@ -83,12 +86,26 @@ class _Carrying:
             said: str | None = str(error)
         else:
             said = report.error
+            if not (self._examined or report.outage or report.closed):
+                self._examine()
         if said != self._said:
             if said is None:
                 log.info("%s: all is well again", self._worker.name)
             else:
                 log.warning("%s", said)
             self._said = said
+
+    def _examine(self) -> None:
+        """Tell what is to be known of the remote before somebody relies on it; `doctor` tells all of it."""
+        try:
+            findings = self._store.examine()
+        except RecorderError as error:
+            log.info("%s: not examined yet: %s", self._worker.name, error)
+            return
+        self._examined = True
+        for finding in findings:
+            if finding.ok is False:
+                log.warning("%s: %s: %s", self._worker.name, finding.what, finding.detail)
 
 
 class _Scrubbing:

@@ -11,9 +11,3 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     scene = Scene(tmp_path_factory.mktemp("scene"))
     assert scene.whole.calls
     return scene
-
-
-@pytest.fixture(scope="session")
-def thorough(pytestconfig: pytest.Config) -> bool:
-    """Whether the long forms run."""
-    return bool(pytestconfig.getoption("--thorough"))
