@@ -56,7 +56,7 @@ fuzz: setup ## the tests of the parsers alone, with 100 times their inputs
 	$(PY) -m pytest --fuzz -n 2
 
 test-faults: needs-recorder-test-remotes-buckets $(MADE) ## break the promises of docs/assurance.md, each many times (root, three quarters of an hour)
-	$(PY) -m pytest -s --thorough tests/faults
+	$(PY) -m pytest -s --thorough tests/faults tests/test_standalone_verifier.py tests/test_ledger_attacks.py
 
 test-system: needs-recorder-test-system $(MADE) ## boot a Debian with the installed units and record in it (minutes, root)
 	$(PY) -m pytest -s tests/system/boot.py

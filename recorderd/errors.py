@@ -11,7 +11,13 @@ class RecorderError(Exception):
     """An error that is told to the user in one line, with a hint."""
 
     exit_code: ClassVar[int] = 1
-    hint: ClassVar[str] = ""
+    hint: str = ""
+
+    def __init__(self, *told: object, hint: str | None = None) -> None:
+        """``hint``: what to do next, where the hint of all errors of the class does not fit."""
+        super().__init__(*told)
+        if hint is not None:
+            self.hint = hint
 
 
 class UsageError(RecorderError):
@@ -19,6 +25,12 @@ class UsageError(RecorderError):
 
     exit_code = 2
     hint = "see --help"
+
+
+class NotOverwritten(UsageError):
+    """What is to be written would take the place of something."""
+
+    hint = "give another name, or move what is there away first"
 
 
 class ChecksFailed(RecorderError):
@@ -59,6 +71,12 @@ class KeysMissing(SpoolCorrupt):
     """The detached key slots of a recording are not there."""
 
     hint = "if they were not destroyed on purpose, bring ID.key back from a remote copy or a backup"
+
+
+class LedgerCorrupt(SpoolCorrupt):
+    """The ledger, or a checkpoint, is not what was entered and signed."""
+
+    hint = "`recorderctl ledger verify` tells what is wrong; keep it as it is: each remote has a copy"
 
 
 class WrongKey(RecorderError):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from recorderd.errors import NotAllowed, SpoolCorrupt, UsageError, WrongKey
+from recorderd.errors import NotAllowed, NotOverwritten, SpoolCorrupt, UsageError, WrongKey
 from recorderd.spool.ledger_entries import Entry
 from recorderd.spool.proposals import Proposal
 from recorderd.spool.signing import HostKey, HostPublic
@@ -47,7 +47,7 @@ def generate_approver(path: Path, passphrase: bytes | None = None) -> HostPublic
     public_path = path.with_name(path.name + ".pub")
     for each in (path, public_path):
         if each.exists():
-            raise UsageError(f"{each} exists; keys are never overwritten")
+            raise NotOverwritten(f"{each} exists; keys are never overwritten")
     for each, data, mode in ((path, private, 0o600), (public_path, public, 0o644)):
         try:
             descriptor = os.open(each, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from recorderd.errors import RemoteError, SpoolCorrupt
 from recorderd.spool.durable import TEMPORARY, disk_error, make_folder, sync_folder, write_all, write_file
@@ -19,7 +20,7 @@ from recorderd.spool.scan import read_header
 from recorderd.spool.signing import HostPublic
 from recorderd.spool.slot_files import changing, read_slots
 from recorderd.spool.slots import FIRST, SlotFile, parse_slots
-from recorderd.spool.stores import CHUNK, Store
+from recorderd.spool.stores import CHUNK, Store, file_hash
 
 MAX_SMALL = 4 * 1024 * 1024
 """Manifests and key slots are smaller; what is larger is neither."""
@@ -40,11 +41,12 @@ def bring_back(
     public: HostPublic,
     told: Told | None = None,
     is_entered: IsEntered | None = None,
-) -> None:
+) -> dict[str, Any] | None:
     """Put recording, manifest and key slots in place, durably, each checked first; ``told`` gets the bytes so
     far.
 
-    A file of the recording that is there and is not what was sealed is kept as ``.rec.damaged``. Key slots
+    A file of the recording that is there and is not what was sealed is kept as ``.rec.damaged``, unless there
+    is one; what tells it apart is returned, None where there was none. Key slots
     that are there stay, unless those of the remote are of a later generation and entered in the ledger.
     Raises RemoteError where the remote does not have it, SpoolCorrupt where what it has is not what was
     sealed, Unentered, DiskFull and SpoolError.
@@ -52,12 +54,13 @@ def bring_back(
     manifest = bring_statement(store, spool, recording_id, public, is_entered)
     path = spool.record_path(recording_id)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    damage = None
     try:
         try:
             _fetch(store, f"{path.parent.name}/{path.name}", temporary, manifest, told)
             _check_header(temporary, manifest, spool.slot_path(recording_id))
             if path.exists():
-                _keep_as_evidence(path)
+                damage = _keep_as_evidence(path, manifest)
             temporary.rename(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -65,6 +68,7 @@ def bring_back(
         sync_folder(path.parent)
     except OSError as error:
         raise disk_error(error, path) from None
+    return damage
 
 
 def bring_statement(
@@ -179,8 +183,20 @@ def _check_header(path: Path, manifest: Manifest, slots_path: Path) -> None:
         raise SpoolCorrupt(f"{slots_path}: key slots: they are of another recording")
 
 
-def _keep_as_evidence(path: Path) -> None:
-    """What stood there under the recording's name is not what was sealed."""
+def _keep_as_evidence(path: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """Keep what stands there under the recording's name, unless it is what was sealed; what it is."""
+    sha256 = file_hash(path)
+    if sha256 == manifest.sha256:
+        return None
     kept = path.with_name(path.name.removesuffix(RECORD_SUFFIX) + DAMAGED_SUFFIX)
-    if not kept.exists():
+    first = not kept.exists()
+    if first:
         kept.hardlink_to(path)
+    return {
+        "sha256": sha256,
+        "bytes": path.stat().st_size,
+        "expected_sha256": manifest.sha256,
+        "expected_bytes": manifest.bytes,
+        # Of a file that went bad twice the first is kept, and of the second these facts.
+        "kept": kept.name if first else None,
+    }

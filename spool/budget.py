@@ -156,7 +156,8 @@ class Trend:
 
     SPAN_S: Final = 3600.0
     EVERY_S: Final = 15.0
-    LEAST_S: Final = 60.0
+    LEAST_S: Final = 300.0
+    """A shorter time says little: somebody may have copied a file there."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()

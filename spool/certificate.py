@@ -20,6 +20,7 @@ VERSION: Final = 1
 SHREDDED: Final = "key slots destroyed"
 DELETED: Final = "deleted"
 READABLE: Final = "still readable"
+_ASK_AGAIN: Final = "ask for it again: the recorder keeps each certificate in `destruction/` of its spool"
 _FACTS: Final = ("bytes", "class", "expires_at", "id", "sha256")
 
 
@@ -91,6 +92,13 @@ def check(data: bytes, host: HostPublic, approvers: Sequence[HostPublic], needed
 
     Raises SpoolCorrupt and NotAllowed. It says nothing of a place that the certificate does not name.
     """
+    try:
+        return _checked(data, host, approvers, needed)
+    except SpoolCorrupt as error:
+        raise SpoolCorrupt(str(error), hint=_ASK_AGAIN) from None
+
+
+def _checked(data: bytes, host: HostPublic, approvers: Sequence[HostPublic], needed: int) -> dict[str, Any]:
     statement = open_statement(KIND, data)
     if not statement.signed_by(host):
         raise SpoolCorrupt(f"the certificate is not signed by the host's key {host.id.hex()}, or was altered")

@@ -22,6 +22,9 @@ from recorderd.spool.ledger_keeping import alert_entry, enter, ledger_of
 from recorderd.spool.times import microseconds, rfc3339
 
 EVIDENCE = "evidence"
+HERE = "_here"
+"""Stands for a remote's name in the evidence of local damage; no remote is named so."""
+
 NEW = ".new"
 MOST_FILES = 1_000
 MOST_ALERTS = 20
@@ -59,7 +62,9 @@ def keep(spool: Spool, remote: str, recording: str, damage: Damage, time_ns: int
         **damage.facts,
         "time": rfc3339(time_ns // 1000),
     }
-    same = (remote, damage.name, damage.what, damage.facts.get("sha256"), record["time"][:10])
+    # What the check found damaged is foreign to the pass that then sends it again: these bytes are told once.
+    what = "damaged" if damage.what == "foreign" else damage.what
+    same = (remote, damage.name, what, damage.facts.get("sha256"), record["time"][:10])
     digest = hashlib.sha256(json.dumps(same).encode()).hexdigest()[:16]
     folder = spool.path / EVIDENCE
     told = folder / f"{remote}-{digest}.json"

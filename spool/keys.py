@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from recorderd.errors import ConfigError, KeysMissing, SpoolCorrupt, UsageError, WrongKey
+from recorderd.errors import ConfigError, KeysMissing, NotOverwritten, SpoolCorrupt, UsageError, WrongKey
 from recorderd.spool.header import DATA_KEY_BYTES, Header, KeySlot, derive_keys
 from recorderd.spool.locked_identity import LOCKED_TAG, NONCE_BYTES, SALT_BYTES, Locked, lock, unlock
 from recorderd.spool.slots import SlotFile
@@ -202,7 +202,7 @@ def generate_identity(path: Path, suite: str = DEFAULT_SUITE, passphrase: bytes 
     public_path = path.with_name(path.name + ".pub")
     for each in (path, public_path):
         if each.exists():
-            raise UsageError(f"{each} exists; keys are never overwritten")
+            raise NotOverwritten(f"{each} exists; keys are never overwritten")
     comment = (
         f"# recorderd identity {recipient.id.hex()}: opens recordings. Keep it off the recording host.\n"
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt, SpoolCorrupt
 from recorderd.spool.durable import disk_error, make_folder, sync_folder, write_all, write_file
 from recorderd.spool.ledger_bundles import MAX_BUNDLE, WIDTH, bundle_name, pack, unpack, whole
 from recorderd.spool.ledger_entries import Entry
@@ -107,11 +107,11 @@ class Ledger:
                 if len(found) == count < WIDTH:
                     break
         except OSError as error:
-            raise SpoolCorrupt(f"{path}: {error.strerror}") from None
+            raise LedgerCorrupt(f"{path}: {error.strerror}") from None
         except SpoolCorrupt as error:
-            raise SpoolCorrupt(f"{path}: {error}") from None
+            raise LedgerCorrupt(f"{path}: {error}") from None
         if len(found) != count:
-            raise SpoolCorrupt(f"{path}: {len(found)} entries, not {count}")
+            raise LedgerCorrupt(f"{path}: {len(found)} entries, not {count}")
         return found
 
     # -- appending
@@ -150,7 +150,7 @@ class Ledger:
             entries, end = whole(_read(path, MAX_BUNDLE, known.bytes))
             tail = _Tail(bundle, known.entries + entries, known.bytes + end)
         if size < known.bytes or (stated and tail.size < stated.size):
-            raise SpoolCorrupt(f"{self.path}: entries that were there are missing; see `ledger verify`")
+            raise LedgerCorrupt(f"{self.path}: entries that were there are missing; see `ledger verify`")
         return tail, size - tail.bytes
 
     def _repaired(self) -> _Tail:
@@ -217,7 +217,7 @@ class Ledger:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise SpoolCorrupt(f"{self.checkpoint_path}: {error.strerror}") from None
+            raise LedgerCorrupt(f"{self.checkpoint_path}: {error.strerror}") from None
 
     def stated(self) -> Checkpoint | None:
         """What the newest checkpoint says, whoever signed it. Raises SpoolCorrupt."""
@@ -230,7 +230,7 @@ class Ledger:
         found = [open_checkpoint(note, signer) for note in notes]
         last = max(found, key=lambda each: each.size, default=None)
         if self._signed is not None and (last is None or last.size < self._signed.size):
-            raise SpoolCorrupt(f"{self.path}: the ledger was set back while it was in use")
+            raise LedgerCorrupt(f"{self.path}: the ledger was set back while it was in use")
         return last
 
     def _hash(self, last: Checkpoint | None, size: int) -> None:
@@ -240,9 +240,9 @@ class Ledger:
             # The tiles may have been lost; the entries were not, or this is another ledger.
             self._add(0, done)
             if not self._agree(last):
-                raise SpoolCorrupt(f"{self.path}: the entries are not those that were signed (size {done})")
+                raise LedgerCorrupt(f"{self.path}: the entries are not those that were signed (size {done})")
         if size < done:
-            raise SpoolCorrupt(f"{self.path}: {size} entries, {done} were signed")
+            raise LedgerCorrupt(f"{self.path}: {size} entries, {done} were signed")
         for number in range(done // WIDTH, -(-size // WIDTH)):
             _sync(self.path / bundle_name(number))
         self._add(done, size)

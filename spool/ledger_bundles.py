@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt, SpoolCorrupt
 from recorderd.spool.ledger_entries import MAX_ENTRY, Entry
 
 WIDTH: Final = 256
@@ -50,7 +50,7 @@ def unpack(data: bytes) -> Iterator[bytes]:
         at += 2 + size
         count += 1
         if not size or size > MAX_ENTRY or at > len(data) or count > WIDTH:
-            raise SpoolCorrupt(f"entry {count - 1} of the bundle is damaged or cut")
+            raise LedgerCorrupt(f"entry {count - 1} of the bundle is damaged or cut")
         yield data[at - size : at]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt
 from recorderd.spool.durable import sync_folder, write_all
 
 _END: Final = b"\n\n"
@@ -51,7 +51,7 @@ class History:
                 os.ftruncate(descriptor, start + whole)
                 os.fdatasync(descriptor)
             if last is None and start:
-                raise SpoolCorrupt(f"{self.path}: the last checkpoint is not readable")
+                raise LedgerCorrupt(f"{self.path}: the last checkpoint is not readable")
             return last
         finally:
             os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt
 from recorderd.spool.ledger import Ledger, ledger_key
 from recorderd.spool.ledger_stamps import Stamps
 from recorderd.spool.merkle import (
@@ -36,7 +36,7 @@ def prove(
         (data,) = ledger.entries(leaf, leaf + 1)
         path = inclusion_path(leaf, checkpoint.size, ledger.tiles)
         if not verify_inclusion(leaf_hash(data), leaf, checkpoint.size, path, checkpoint.root):
-            raise SpoolCorrupt(f"{ledger.path}: entry {leaf} is not what was signed; see `ledger verify`")
+            raise LedgerCorrupt(f"{ledger.path}: entry {leaf} is not what was signed; see `ledger verify`")
         entries.append({"leaf": leaf, "entry": data.decode("ascii"), "path": [each.hex() for each in path]})
     try:
         text: str | None = manifest.read_text("ascii")
@@ -60,14 +60,14 @@ def prove_since(ledger: Ledger, public: HostPublic, old_note: bytes) -> dict[str
     key = ledger_key(public)
     old, note = open_checkpoint(old_note, key), ledger.note()
     if note is None:
-        raise SpoolCorrupt(f"{ledger.path}: nothing is signed yet")
+        raise LedgerCorrupt(f"{ledger.path}: nothing is signed yet")
     new = open_checkpoint(note, key)
     if old.size <= new.size:
         path = consistency_path(old.size, new.size, ledger.tiles)
         if verify_consistency(old.size, new.size, old.root, new.root, path):
             hashes = [each.hex() for each in path]
             return {"old": old_note.decode(), "new": note.decode(), "path": hashes}
-    raise SpoolCorrupt(f"{ledger.path}: does not begin with what was signed then ({old.size} entries)")
+    raise LedgerCorrupt(f"{ledger.path}: does not begin with what was signed then ({old.size} entries)")
 
 
 def _statement(ledger: Ledger, public: HostPublic, size: int) -> tuple[bytes, Checkpoint, list[bytes]]:
@@ -79,5 +79,5 @@ def _statement(ledger: Ledger, public: HostPublic, size: int) -> tuple[bytes, Ch
             return note, open_checkpoint(note, key), [stamped.token_path.read_bytes()]
     newest = ledger.note()
     if newest is None or (checkpoint := open_checkpoint(newest, key)).size < size:
-        raise SpoolCorrupt(f"{ledger.path}: the entry is not signed yet; see `ledger checkpoint`")
+        raise LedgerCorrupt(f"{ledger.path}: the entry is not signed yet; see `ledger checkpoint`")
     return newest, checkpoint, []

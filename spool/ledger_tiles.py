@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt
 from recorderd.spool.durable import write_all
 from recorderd.spool.ledger_bundles import WIDTH, tile_name
 from recorderd.spool.merkle import EMPTY, HASH_BYTES, node_hash, root, split
@@ -61,7 +61,7 @@ class HashTiles:
             hashes = self._tile(level, at // WIDTH)[at % WIDTH : at % WIDTH + width]
             if len(hashes) == width:
                 return root(hashes)
-            raise SpoolCorrupt(f"{self._path(level, at // WIDTH)}: hashes are missing")
+            raise LedgerCorrupt(f"{self._path(level, at // WIDTH)}: hashes are missing")
         middle = first + split(count)
         return node_hash(self(first, middle), self(middle, end))
 
@@ -73,7 +73,7 @@ class HashTiles:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise SpoolCorrupt(f"{path}: {error.strerror}") from None
+            raise LedgerCorrupt(f"{path}: {error.strerror}") from None
         return [data[at : at + HASH_BYTES] for at in range(0, len(data) - HASH_BYTES + 1, HASH_BYTES)]
 
     @staticmethod

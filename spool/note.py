@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from recorderd.errors import SpoolCorrupt
+from recorderd.errors import LedgerCorrupt
 from recorderd.spool.merkle import HASH_BYTES
 
 ED25519: Final = b"\x01"
@@ -85,16 +85,16 @@ def open_checkpoint(note: bytes, key: Key) -> Checkpoint:
     text, signatures = _parts(note)
     checkpoint = _parse(text)
     if checkpoint.origin != key.name:
-        raise SpoolCorrupt(f"the checkpoint is of another ledger ({checkpoint.origin[:100]!r})")
+        raise LedgerCorrupt(f"the checkpoint is of another ledger ({checkpoint.origin[:100]!r})")
     found = False
     for name, signature in signatures:
         if name != key.name or signature[:4] != key.hash:
             continue
         if not key.verifies(signature[4:], text.encode()):
-            raise SpoolCorrupt("the checkpoint's signature is wrong")
+            raise LedgerCorrupt("the checkpoint's signature is wrong")
         found = True
     if not found:
-        raise SpoolCorrupt("the checkpoint is not signed by this host's key")
+        raise LedgerCorrupt("the checkpoint is not signed by this host's key")
     return checkpoint
 
 
@@ -106,36 +106,36 @@ def unsigned(note: bytes) -> Checkpoint:
 def _parts(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     """The text of a note, and its signatures by name. Raises SpoolCorrupt."""
     if len(note) > MAX_NOTE:
-        raise SpoolCorrupt("not a checkpoint: too long")
+        raise LedgerCorrupt("not a checkpoint: too long")
     try:
         whole = note.decode()
     except UnicodeDecodeError:
-        raise SpoolCorrupt("not a checkpoint: no UTF-8") from None
+        raise LedgerCorrupt("not a checkpoint: no UTF-8") from None
     # What is 0x7f and above is allowed in notes, but not to us: one statement has one spelling.
     text, blank, signed = whole.rpartition("\n\n")
     if not blank or not signed.endswith("\n") or any(c < " " and c != "\n" for c in whole):
-        raise SpoolCorrupt("not a checkpoint")
+        raise LedgerCorrupt("not a checkpoint")
     signatures = []
     for line in signed[:-1].split("\n"):
         name, space, encoded = line.removeprefix(_DASH).partition(" ")
         if not line.startswith(_DASH) or not space or not name:
-            raise SpoolCorrupt("not a checkpoint: a signature line is not readable")
+            raise LedgerCorrupt("not a checkpoint: a signature line is not readable")
         signatures.append((name, _base64(encoded)))
         if name == text.partition("\n")[0] and len(signatures[-1][1]) != 4 + _SIGNATURE:
-            raise SpoolCorrupt("not a checkpoint: a signature has another length")
+            raise LedgerCorrupt("not a checkpoint: a signature has another length")
     return text + "\n", signatures
 
 
 def _parse(text: str) -> Checkpoint:
     lines = text.split("\n")
     if len(lines) != 4 or not all(lines[:3]):
-        raise SpoolCorrupt("not a checkpoint: not of three lines")
+        raise LedgerCorrupt("not a checkpoint: not of three lines")
     origin, size, hashed = lines[:3]
     if not (size.isascii() and size.isdecimal()) or len(size) > 20 or (size[0] == "0" and size != "0"):
-        raise SpoolCorrupt("not a checkpoint: the size is no number")
+        raise LedgerCorrupt("not a checkpoint: the size is no number")
     checkpoint = Checkpoint(origin, int(size), _base64(hashed))
     if len(checkpoint.root) != HASH_BYTES or checkpoint.size > MAX_SIZE:
-        raise SpoolCorrupt("not a checkpoint: the root has another length")
+        raise LedgerCorrupt("not a checkpoint: the root has another length")
     return checkpoint
 
 
@@ -144,7 +144,7 @@ def _base64(text: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise SpoolCorrupt("not a checkpoint: no base64") from None
+        raise LedgerCorrupt("not a checkpoint: no base64") from None
     if base64.b64encode(data).decode() != text:
-        raise SpoolCorrupt("not a checkpoint: base64 with another spelling")
+        raise LedgerCorrupt("not a checkpoint: base64 with another spelling")
     return data

@@ -41,6 +41,8 @@ class Restored:
     remote: str | None = None
     bytes: int = 0
     error: str | None = None
+    damage: dict[str, Any] | None = None
+    """What stood in its place and was not what was sealed: hashes (hex), sizes, the file that keeps it."""
 
 
 def fetch_host_public(stores: Mapping[str, Store], target: Path) -> HostPublic:
@@ -133,13 +135,13 @@ class Restorer:
                     if manifests_only:
                         return Restored(recording_id, "manifest", name)
                     self._check_room(manifest.bytes)
-                    bring_back(store, self.spool, recording_id, self.public, told, is_entered)
+                    damage = bring_back(store, self.spool, recording_id, self.public, told, is_entered)
                 except (RemoteError, SpoolCorrupt) as error:
                     problems.append(f"{name}: {error}")
                     unentered = unentered or isinstance(error, Unentered)
                     continue
-                self._note(manifest, name)
-                return Restored(recording_id, "restored", name, manifest.bytes)
+                self._note(manifest, name, damage)
+                return Restored(recording_id, "restored", name, manifest.bytes, damage=damage)
             if not unentered:
                 break
         return Restored(recording_id, "failed", error="; ".join(problems) or "no remote to ask")
@@ -192,7 +194,7 @@ class Restorer:
                 return True
         return False
 
-    def _note(self, manifest: Manifest, remote: str | None) -> None:
+    def _note(self, manifest: Manifest, remote: str | None, damage: dict[str, Any] | None = None) -> None:
         """Tell ledger and index that it is here, unless they know. ``remote``: where it came from, None where
         an earlier restoration got as far as that."""
         recording_id = manifest.recording
@@ -203,6 +205,7 @@ class Restorer:
         if self.ledger is not None and (remote is not None or expected):
             fields: dict[str, Any] = {"remote": remote, "by": self.by}
             fields |= {"into": self.into} if self.into is not None else {}
+            fields |= {"damaged_sha256": damage["sha256"]} if damage is not None else {}
             enter(self.ledger, None, [Entry("restored", self.clock() // 1000, recording_id, fields)])
         with self.index.batch():
             if not known:

@@ -15,7 +15,7 @@ from recorderd.errors import RecorderError, SpoolCorrupt
 from recorderd.spool.budget import Limits
 from recorderd.spool.database import Json
 from recorderd.spool.durable import disk_error, forget_cached, write_file
-from recorderd.spool.evidence import Damage, Witness
+from recorderd.spool.evidence import HERE, Damage, Witness
 from recorderd.spool.index import Index
 from recorderd.spool.intent import EVICTING, Intent
 from recorderd.spool.layout import Spool
@@ -36,9 +36,6 @@ from recorderd.spool.times import rfc3339
 DAY_S: Final = 86_400
 GROUP: Final = 16
 """Copies of a remote, or local files, that are read in a round."""
-
-HERE: Final = "_here"
-"""Stands for a remote's name in the evidence of local damage; no remote is named so."""
 
 _CATCH_UP: Final = 2.0
 """So much faster than needed to read everything in time, so that a host that is off at night keeps up."""
@@ -217,9 +214,9 @@ class Scrubber:
         if problem is None or not self._still_here(recording):
             return
         done.damaged.append(problem)
-        error = self._restore(recording, done)
+        error, facts = self._restore(recording, done)
         told = {"restored": error is None} | ({} if error is None else {"error": error})
-        damage = Damage(f"{recording}.rec", problem, {})
+        damage = Damage(f"{recording}.rec", problem, facts)
         Witness(self._spool, self._index, HERE).note(damage, recording, self._clock(), "local-damage", **told)
 
     def _problem(self, recording: str, sha256: str | None) -> str | None:
@@ -251,11 +248,12 @@ class Scrubber:
         )
         return bool(rows)
 
-    def _restore(self, recording: str, done: Scrubbed) -> str | None:
-        """Bring it back from a remote where it was verified; returns why not."""
+    def _restore(self, recording: str, done: Scrubbed) -> tuple[str | None, dict[str, Any]]:
+        """Bring it back from a remote where it was verified; returns why not, and what it took the place
+        of."""
         public = find_host_public(self._spool)
         if public is None:
-            return "no host.pub here"
+            return "no host.pub here", {}
         names = self._index.query(
             "SELECT remote FROM sync WHERE recording = ? AND state = 'verified'", [recording]
         )
@@ -273,11 +271,11 @@ class Scrubber:
         try:
             (result,) = restorer.restore([recording], thoroughly=True)
         except RecorderError as error:
-            return str(error)
+            return str(error), {}
         if result.became in ("restored", "here"):
             done.restored.append(recording)
-            return None
-        return result.error or result.became
+            return None, result.damage or {}
+        return result.error or result.became, {}
 
     # -- when
 

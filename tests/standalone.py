@@ -3,6 +3,9 @@
 import importlib.util
 from pathlib import Path
 
+SAMPLED = 7
+"""One in so many damages is given to it, unless it gets all with ``--thorough``: every bit has its turn."""
+
 SOURCE = Path(__file__).parent.parent / "tools/verifier/recorderd_verify.py"
 _spec = importlib.util.spec_from_file_location("recorderd_verify", SOURCE)
 assert _spec is not None

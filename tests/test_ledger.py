@@ -99,8 +99,12 @@ def test_an_unknown_kind_is_refused_where_it_is_made_and_read_where_it_is_not() 
         st.text(),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
-            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            lambda inner: (
+                st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+            ),
+            max_leaves=12,
         ),
+        max_size=6,
     )
 )
 def test_any_fields_make_an_entry_that_is_read_again(fields) -> None:

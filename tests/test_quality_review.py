@@ -97,6 +97,14 @@ def test_gaps_are_counted_from_a_length_on() -> None:
     assert not _review(_track(gaps=gaps[2:])).needed
 
 
+def test_what_the_disk_did_not_take_is_a_cause_of_its_own() -> None:
+    gaps = [Gap(1.0, 0.02, "disk"), Gap(5.0, 1.0, "disk")]
+    verdict = _review(_track(gaps=gaps, unwritten=51))
+    assert verdict.causes == ("caller: 1.02 s could not be written to the disk (51 packets)",)
+    assert (verdict.details[0].code, verdict.details[0].value) == ("disk", pytest.approx(1.02))
+    assert not _review(_track(unwritten=0)).needed
+
+
 @pytest.mark.parametrize("cause", ["silence", "hold", "paused"])
 def test_what_was_meant_to_be_silent_is_no_gap(cause: str) -> None:
     assert not _review(_track(gaps=[Gap(1.0, 30.0, cause)])).needed

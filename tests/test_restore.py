@@ -1,6 +1,7 @@
 """Recordings come back from a remote: one, or all of them onto a fresh host; each checked, whatever
 happens."""
 
+import json
 import os
 import shutil
 import signal
@@ -278,6 +279,33 @@ def test_a_damaged_original_is_kept_as_evidence(home, tmp_path, kind):
     bring_back(store, home.spool, first, home.desk.signer.public)
     home.assert_whole(home.spool, [first])
     assert home.spool.damaged_path(first).read_bytes() == damaged
+
+
+def test_damage_that_a_restoration_finds_is_told(home):
+    first, path = home.ids[0], home.spool.record_path(home.ids[0])
+    for number in range(2):
+        damaged = bytearray(path.read_bytes())
+        damaged[99 + number] ^= 1
+        path.write_bytes(damaged)
+        found = file_hash(path)
+        answer = home.run("--json", "restore", first)
+        assert answer.code == 0
+        kept = [f"{first}.rec.damaged", None][number]
+        damage = answer.json["recordings"][0]["damage"]
+        assert (damage["sha256"], damage["kept"]) == (found, kept)
+        assert damage["expected_sha256"] == home.hashes[first]
+        assert home.entries("restored")[-1].fields["damaged_sha256"] == found
+        with Index.read(home.spool) as index:
+            told = [each["fields"] for each in index.alerts_pending() if each["kind"] == "local-damage"]
+        assert len(told) == number + 1
+        evidence = json.loads((home.spool.path / told[-1]["evidence"]).read_bytes())
+        assert evidence["sha256"] == found
+        home.assert_whole(home.spool, [first])
+    # What is whole is no evidence, though its manifest be lost; nothing is said of it.
+    home.spool.manifest_path(first).unlink()
+    assert home.run("--json", "restore", first).json["recordings"][0]["damage"] is None
+    assert "damaged_sha256" not in home.entries("restored")[-1].fields
+    assert "damaged" not in home.run("restore", first).out
 
 
 def test_what_was_destroyed_stays_destroyed(home):

@@ -278,3 +278,26 @@ def test_a_host_key_from_elsewhere(vault: Vault) -> None:
     assert refused.code == 24
     assert "--signing-key names it" in refused.error["message"]
     assert ctl("--json", "purge", "p.json", *both, "--signing-key", key).json["destroyed"] == [one]
+
+
+def test_a_remote_that_is_away_and_an_altered_certificate_say_what_to_do(vault: Vault) -> None:
+    (short,) = vault.add(["short"])
+    assert ctl("retention", "due").out.endswith("1 expired, 0 of them held\n")
+    assert ctl("retention", "propose", "-o", "p.json").code == 0
+    purge = ("purge", "p.json", *approved("anne", "ben"))
+    Path("nas").rename("away")
+    away = ctl("--json", *purge)
+    assert (away.code, away.error["hint"]) == (30, "run the same purge again: it goes on with what is left")
+    Path("away").rename("nas")
+    done = ctl("--json", *purge, "-o", "certificate.json")
+    assert (done.code, done.json["destroyed"]) == (0, [short])
+    again = ctl(*purge, "-o", "certificate.json")
+    assert again.code == 2
+    assert "give another name" in again.err
+    data = Path("certificate.json").read_bytes()
+    words = ("--host-key", "spool/host.pub", "--approver", "anne.key.pub", "--approver", "ben.key.pub")
+    for altered in (data.replace(short.encode(), b"x" * len(short)), b"{}", data[:-9]):
+        Path("altered.json").write_bytes(altered)
+        checked = recorderctl("--json", "retention", "check-certificate", "altered.json", *words)
+        assert checked.code == 20
+        assert "`destruction/`" in checked.error["hint"]

@@ -161,27 +161,40 @@ def test_a_put_whose_answer_is_lost_is_not_stored_again(server, source, tmp_path
 
 
 CLOSED = {
-    "Head": lambda store, path: store.size(NAME),
+    "Head": lambda store, path: store.put(NAME, path),
     "Get": lambda store, path: store.open(NAME).read(),
     "List": lambda store, path: list(store.list()),
     "ListVersions": lambda store, path: store.versions(NAME),
-    "Put": lambda store, path: store.put(NAME, path),
-    "PutPart": lambda store, path: store.put(NAME, path),
 }
 
 
 @pytest.mark.parametrize("operation", list(CLOSED))
-def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(server, source, tmp_path, operation):
+@pytest.mark.parametrize("size", [SMALL, BIG])
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(
+    server, source, tmp_path, operation, size
+):
     """Some close one without a word after a refusal, Swift for one."""
+    server.conditions = "unknown"
     store = s3_store(server, tmp_path)
-    path = source(os.urandom(BIG if operation == "PutPart" else SMALL))
-    if not operation.startswith("Put"):
-        store.put(NAME, path)
-    store.size(NAME)
+    path = source(os.urandom(size))
+    store.put(NAME, path)
     server.fault(operation, "closed")
     CLOSED[operation](store, path)
     assert not any(fault.times for fault in server.faults)
     assert contents(server) == [path.read_bytes()]
+
+
+def test_a_refusal_that_costs_the_connection_is_no_failure(server, source, tmp_path):
+    """Of a condition: of the first put and claim, and of an examination."""
+    server.conditions, server.closes_refused = "unknown", True
+    path = source(os.urandom(SMALL))
+    for number in range(2):
+        store = s3_store(server, tmp_path, prefix=str(number))
+        identity = store.claim()
+        store.put(NAME, path)
+        assert "conditions are not implemented" in str(store.examine())
+        assert (store.probe(), store.open(NAME).read()) == (identity, path.read_bytes())
+    assert contents(server) == [path.read_bytes()] * 2
 
 
 @pytest.mark.parametrize(("operation", "kind", "tries"), [("Put", "reset", 1), ("Head", "reset", 2)])
@@ -194,11 +207,8 @@ def test_what_may_have_arrived_is_not_sent_again_by_itself(server, source, tmp_p
 
 
 def test_a_store_without_conditions_is_claimed_once(server, tmp_path):
-    """Also over a connection that is gone after the refusal of the first try."""
     server.conditions = "unknown"
     store = s3_store(server, tmp_path, prefix="two")
-    store.size(NAME)
-    server.fault("Get", "closed", suffix=MARKER)
     identity = store.claim()
     assert (s3_store(server, tmp_path, prefix="two").claim(), store.probe()) == (identity, identity)
 

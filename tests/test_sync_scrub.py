@@ -1,5 +1,6 @@
 """What was verified once is read again, a little at a time, and mended."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -126,6 +127,9 @@ def test_rotten_and_lost_copies_are_found_told_and_sent_again(site, index):
     assert all(report.ok for report in site.carry())
     assert rotten.read_bytes() == recordings[1].path.read_bytes()
     assert lost.read_bytes() == recordings[2].path.read_bytes()
+    # What was sent again over it found it once more, and tells nothing new.
+    assert len(alerts(index, "remote-damage")) == 2
+    assert len(list((site.desk.spool.path / "evidence").iterdir())) == 2
 
 
 def test_what_is_not_here_any_more_comes_back_from_another_remote(site, index):
@@ -239,7 +243,7 @@ def test_a_restart_goes_on_where_it_was(tmp_path, index, desk, at_home):
 
 @pytest.mark.parametrize("suffix", [".rec", ".json", ".key"])
 @pytest.mark.parametrize("how", ["rotten", "gone"])
-def test_what_went_bad_here_comes_back(at_home, index, suffix, how):
+def test_what_went_bad_here_comes_back(desk, at_home, index, suffix, how):
     first, second = at_home.record(0, 1)
     path = second.path.with_suffix(suffix)
     good = path.read_bytes()
@@ -254,6 +258,9 @@ def test_what_went_bad_here_comes_back(at_home, index, suffix, how):
     (alert,) = alerts(index, "local-damage")
     assert (alert["recording"], alert["restored"]) == (second.recording, True)
     assert first.path.exists()
+    if (suffix, how) == (".rec", "rotten"):
+        (evidence,) = (desk.spool.path / "evidence").iterdir()
+        assert json.loads(evidence.read_bytes())["expected_sha256"] == second.sha256
 
 
 def test_what_no_remote_has_is_told(at_home, index):

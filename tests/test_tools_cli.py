@@ -7,7 +7,7 @@ import pytest
 from recorderd import errors
 from recorderd.tools.cli import COMMANDS, load_command
 from recorderd.tools.terminal import cell_text
-from recorderd.tools.texts import duration, size, sync_word
+from recorderd.tools.texts import about, duration, size, sync_word
 from tests.spool_builder import make_desk
 from tests.tools_runner import recorderctl
 
@@ -173,6 +173,14 @@ def test_durations(seconds, text):
 )
 def test_sizes(count, text):
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "about a minute"), (120, "2 minutes"), (3600, "60 minutes"), (9000, "2.5 hours")],
+)
+def test_times_to_come(seconds, text):
+    assert about(seconds) == text
 
 
 def test_sync_words():

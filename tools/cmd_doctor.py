@@ -19,7 +19,7 @@ from recorderd.service.control import ask
 from recorderd.service.opening import recipients_of
 from recorderd.service.overload import Level
 from recorderd.service.tap import interfaces
-from recorderd.spool.budget import GB, Limits
+from recorderd.spool.budget import Limits
 from recorderd.spool.database import NoIndex
 from recorderd.spool.free_space import measure
 from recorderd.spool.index import Index
@@ -30,6 +30,7 @@ from recorderd.spool.sync import open_remotes
 from recorderd.tools.checks import FAILED, OK, WARNING, Check
 from recorderd.tools.command import Session
 from recorderd.tools.ledger_checks import ledger_checks
+from recorderd.tools.texts import about, size
 
 STYLES: Final = {OK: "green", WARNING: "yellow", FAILED: "red"}
 
@@ -123,7 +124,7 @@ def _disk(spool: Spool, limits: Limits) -> Check:
     room = measure(spool.path, used, limits)
     state = FAILED if room.fill >= limits.marks[-1] else WARNING if room.fill >= limits.marks[0] else OK
     detail = (
-        f"{room.free / GB:.1f} GB free, {max(0, room.left) / GB:.1f} GB of it for recordings;"
+        f"{size(room.free)} free, {size(max(0, room.left))} of it for recordings;"
         f" {room.fill:.0%} of their room is used"
     )
     return Check("disk", state, detail, 'see "When the disk fills up" in docs/operations.md')
@@ -250,9 +251,8 @@ def _room(room: dict[str, Any]) -> Check:
     seconds = room.get("full_in_s")
     if seconds is None:
         return Check("room", OK, "calls that begin are recorded; the room does not get less")
-    hours = seconds / 3600
-    state = OK if hours >= FULL_SOON_H else WARNING
-    return Check("room", state, f"at the pace of the last hour it is used up in {hours:.1f} hours", hint)
+    state = OK if seconds >= FULL_SOON_H * 3600 else WARNING
+    return Check("room", state, f"at the pace of the last hour it is used up in {about(seconds)}", hint)
 
 
 def _load(status: dict[str, Any]) -> Check:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.codecs.files import AudioTrack, FileFormat, write_audio, write_tracks
-from recorderd.errors import DiskFull, NoSuchRecording, SpoolCorrupt, Undecodable, UsageError
+from recorderd.errors import DiskFull, NoSuchRecording, NotOverwritten, SpoolCorrupt, Undecodable, UsageError
 from recorderd.spool.durable import disk_error
 from recorderd.spool.keys import Identity
 from recorderd.spool.reader import COMPLETE, CORRUPT, Recording
@@ -120,9 +120,9 @@ def _check_target(session: Session, arguments: argparse.Namespace) -> None:
         raise UsageError(f"export: {target} is no regular file")
     real = target.resolve()
     if any(real == identity.resolve() for identity in arguments.identity):
-        raise UsageError(f"export: {target} is the identity; a key is never overwritten")
+        raise NotOverwritten(f"export: {target} is the identity; a key is never overwritten")
     if real.is_relative_to(session.spool.path.resolve()):
-        raise UsageError(f"export: {target} lies in the spool; recordings are never overwritten")
+        raise NotOverwritten(f"export: {target} lies in the spool; recordings are never overwritten")
 
 
 def _export(

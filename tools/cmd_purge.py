@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recorderd.config import Config
-from recorderd.errors import NotAllowed, RecorderError, RemoteError, UsageError
+from recorderd.errors import NotAllowed, NotOverwritten, RecorderError, RemoteError, UsageError
 from recorderd.spool.certificate import as_text, issue
 from recorderd.spool.clock_check import Clock
 from recorderd.spool.destruction import Destroyer, Outcome, last_entry_us
@@ -25,6 +25,8 @@ from recorderd.tools.retention_files import host_key, read_approvals, read_propo
 
 CREDENTIALS = ("credentials_file", "identity_file", "password_file")
 """The keys of remotes that name a file with what its owner may do there."""
+
+_AGAIN = "run the same purge again: it goes on with what is left"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     for path in () if arguments.output is None else _outputs(arguments.output):
         # Told before anything is destroyed.
         if path.exists():
-            raise UsageError(f"{path} exists; it is not overwritten")
+            raise NotOverwritten(f"{path} exists; it is not overwritten")
         if not os.access(path.parent, os.W_OK):
             raise UsageError(f"{path}: {path.parent} is no folder that can be written to")
     proposal = read_proposal(arguments.proposal)
@@ -69,7 +71,10 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
     newest = last_entry_us(ledger) if session.config.ledger.enabled else None
     destroyer = Destroyer(session.spool, index, ledger, stores, clock, key.public, newest)
     with session.progress("destroying") as advance:
-        outcome = destroyer.run(proposal, [each for each, _ in approvals], rules, progress=advance)
+        try:
+            outcome = destroyer.run(proposal, [each for each, _ in approvals], rules, progress=advance)
+        except RemoteError as error:
+            raise RemoteError(str(error), hint=_AGAIN) from error
     certificate = None
     if outcome.done:
         site = session.config.site.name
@@ -119,7 +124,7 @@ def _tell(session: Session, outcome: Outcome, certificate: bytes | None) -> int:
     unfinished = [why for why in outcome.left.values() if why.startswith("not finished")]
     error: RecorderError | None = None
     if outcome.trouble is not None or unfinished:
-        error = RemoteError(str(outcome.trouble or unfinished[0]))
+        error = RemoteError(str(outcome.trouble or unfinished[0]), hint=_AGAIN)
     elif outcome.left:
         error = NotAllowed(f"{len(outcome.left)} recordings were left: {next(iter(outcome.left.values()))}")
     readable = {

@@ -5,6 +5,7 @@ Exit code 0 when all that was asked for is here, 30 when a remote does not give 
 
 import argparse
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from recorderd.spool.bring_back import Told
 from recorderd.spool.bring_ledger import bring_ledger
 from recorderd.spool.budget import Limits
 from recorderd.spool.durable import write_file
+from recorderd.spool.evidence import HERE, Damage, Witness
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
 from recorderd.spool.ledger_keeping import learn, ledger_of
@@ -94,6 +96,10 @@ def run(session: Session, arguments: argparse.Namespace) -> int:
             thoroughly, manifests = bool(arguments.ids), arguments.manifests
             for each in restorer.restore(ids, thoroughly=thoroughly, manifests_only=manifests, told=told):
                 done.append(each)
+                if each.damage is not None:
+                    damage = Damage(f"{each.id}.rec", "damaged", each.damage)
+                    now_ns = time.time_ns()
+                    Witness(spool, index, HERE).note(damage, each.id, now_ns, "local-damage", restored=True)
         if brought:
             entered = Reindexed()
             take_ledger(spool, index, entered)
@@ -211,6 +217,9 @@ def _tell(session: Session, done: list[Restored]) -> int:
         if len(done) <= 20 or each.became in ("failed", "destroyed"):
             place = f" from {each.remote}" if each.remote else ""
             session.say(f"{each.id}  {each.became}{place}{': ' + each.error if each.error else ''}")
+        if each.damage is not None:
+            kept = each.damage["kept"]
+            session.say(f"{each.id}  what was here was damaged{f'; kept as {kept}' if kept else ''}")
     here = sum(each.became == "here" for each in done)
     total = size(sum(each.bytes for each in brought))
     session.say(f"{len(brought)} restored ({total}), {here} were here, {len(failed)} failed")

@@ -217,9 +217,15 @@ def _tell_tracks(session: Session, tracks: list[dict[str, Any]]) -> None:
     ]
     session.table(heads, rows)
     for track in tracks:
-        told = [*_clock(track), *_delivery(track)]
+        told = [*_unwritten(track), *_clock(track), *_delivery(track)]
         if told:
             session.say(f"{track.get('label')}: {'; '.join(told)}")
+
+
+def _unwritten(track: dict[str, Any]) -> list[str]:
+    count = track.get("unwritten")
+    lost_s = sum(gap["length_s"] for gap in track.get("gaps") or [] if gap["cause"] == "disk")
+    return [f"{count} packets ({lost_s:.2f} s) could not be written to the disk"] if count else []
 
 
 def _clock(track: dict[str, Any]) -> list[str]:

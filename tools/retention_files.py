@@ -4,7 +4,7 @@ destroy and shorten."""
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recorderd.errors import ConfigError, SpoolCorrupt, SpoolError, UsageError
+from recorderd.errors import ConfigError, NotOverwritten, SpoolCorrupt, SpoolError, UsageError
 from recorderd.spool.approvals import Approval, Rules, read_approval
 from recorderd.spool.durable import disk_error, write_file
 from recorderd.spool.proposals import Proposal
@@ -23,7 +23,7 @@ def read(path: Path) -> bytes:
 def write(path: Path, data: bytes) -> None:
     """Write a new file. Raises UsageError where there is one already, SpoolError."""
     if path.exists():
-        raise UsageError(f"{path} exists; it is not overwritten")
+        raise NotOverwritten(f"{path} exists; it is not overwritten")
     try:
         write_file(path.absolute(), data)
     except OSError as error:

@@ -26,7 +26,7 @@ def due(session: Session, arguments: argparse.Namespace) -> int:
     columns = ("ID", "CLASS", "STARTED", "EXPIRED", "SIZE", "HELD FOR", "REVIEW")
     session.table(columns, [_row(row) for row in rows])
     free = sum(not row["held"] for row in rows)
-    session.say(f"{len(rows)} have expired, {len(rows) - free} of them are held")
+    session.say(f"{len(rows)} expired, {len(rows) - free} of them held")
     return 0
 
 

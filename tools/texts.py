@@ -67,6 +67,14 @@ def duration(seconds: float | None) -> str | None:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def about(seconds: float) -> str:
+    """``26.5 hours``, ``40 minutes``."""
+    minutes = round(seconds / 60)
+    if minutes >= 90:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{minutes} minutes" if minutes > 1 else "about a minute"
+
+
 def size(count: int | None) -> str | None:
     """``1.2 MB``."""
     if count is None:

@@ -20,6 +20,9 @@ from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
 
+_TURN: Final = 1 << 32
+"""RTP timestamps begin anew after so many units."""
+
 PACKETS_PER_S: Final = 50
 """What nearly all phones send."""
 
@@ -224,6 +227,18 @@ class Lane:
         due = min(max(sum(self._last), newest - rate // 5), newest + rate)
         ticks = float(max(due, last.first_timestamp) - last.first_timestamp)
         return Span(found[0].anchor_us, last.anchor_us + ticks * last.tick_us)
+
+    def when(self, seq: int, timestamp: int, near_us: float) -> float | None:
+        """When the sample of a timestamp of 32 bits sounded, in microseconds since the epoch; ``seq`` is its
+        packet, which came at about ``near_us``. None where nothing sounded."""
+        found = self.segments()
+        if not found:
+            return None
+        firsts = [segment.first_seq for segment in found]
+        segment = found[max(0, bisect_right(firsts, seq) - 1)]
+        ticks = (timestamp - segment.first_timestamp) % _TURN
+        due = (near_us - segment.anchor_us) / segment.tick_us
+        return segment.anchor_us + (ticks + _TURN * round((due - ticks) / _TURN)) * segment.tick_us
 
     def gaps(self, holes: list[Hole]) -> list[Span]:
         """When the given holes in the numbers sounded (or would have), in order."""

@@ -10,7 +10,7 @@ from typing import Final
 from recorderd.media.reception import Delivery
 from recorderd.quality.figures import Figures
 
-MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS, UNDELIVERED = CODES = (
+MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS, UNDELIVERED, DISK = CODES = (
     "missing",
     "silent",
     "low",
@@ -19,6 +19,7 @@ MISSING, SILENT, LOW, NOISY, CLIPPED, GAPS, LOSS, UNDELIVERED = CODES = (
     "gaps",
     "loss",
     "undelivered",
+    "disk",
 )
 
 INTENDED: Final = frozenset({"silence", "hold", "paused"})
@@ -85,6 +86,9 @@ class TrackFacts:
     undecodable: int = 0
     """Packets that no codec here opens; they are kept as they came."""
 
+    unwritten: int = 0
+    """Packets that came and are in no file, for the disk did not take them; its gaps of cause DISK."""
+
     @property
     def unheard(self) -> bool:
         """Whether most of it cannot be decoded, so that its figures say nothing of it."""
@@ -96,8 +100,8 @@ class Cause:
     """One reason for a review, for machines: one of CODES, whose track, and the figure that is out of bounds.
 
     The value is a level in dBov (``silent``, ``low``, ``noisy``; None where there was no speech at all), a
-    ratio (``clipped``, ``loss``, ``undelivered``), the longest gap in seconds (``gaps``), or None
-    (``missing``).
+    ratio (``clipped``, ``loss``, ``undelivered``), the longest gap in seconds (``gaps``), the seconds lost
+    (``disk``), or None (``missing``).
     """
 
     code: str
@@ -175,7 +179,7 @@ def _carried(track: TrackFacts, limits: Thresholds) -> list[Cause]:
     """What is wrong with the way it came."""
     label = track.label
     out: list[Cause] = []
-    lengths = [gap.length_s for gap in track.gaps if gap.cause not in INTENDED]
+    lengths = [gap.length_s for gap in track.gaps if gap.cause not in INTENDED and gap.cause != DISK]
     long = [length for length in lengths if length >= limits.gap_s]
     if long:
         noun = "gap" if len(long) == 1 else "gaps"
@@ -193,6 +197,10 @@ def _carried(track: TrackFacts, limits: Thresholds) -> list[Cause]:
             fault = "lost behind the recorder" if behind >= late else "too late for the listener"
             text = f"{label}: {max(behind, late):.1%} of packets {fault}"
             out.append(Cause(UNDELIVERED, label, max(behind, late), text))
+    if track.unwritten:
+        seconds = sum(gap.length_s for gap in track.gaps if gap.cause == DISK)
+        text = f"{label}: {seconds:.2f} s could not be written to the disk ({track.unwritten} packets)"
+        out.append(Cause(DISK, label, seconds, text))
     return out
 
 

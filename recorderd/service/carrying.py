@@ -71,7 +71,7 @@ class Carrying:
 
 
 class _Carrying:
-    """One pass over one remote, and a line where its state changed; once, what the remote does not enforce."""
+    """Passes over one remote: a line where its state changed and, once, what it does not enforce."""
 
     def __init__(self, index: Index, worker: RemoteWorker, store: Store, stopping: Stop) -> None:
         self._index, self._worker, self._store, self._stopping = index, worker, store, stopping

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.service.commit import Rounds
 from recorderd.service.session import DESCRIBING
+from recorderd.service.unwritten import Unwritten
 from recorderd.spool.container import ROW_BYTES
 from recorderd.spool.header import Previous
 from recorderd.spool.layout import new_recording_id
@@ -31,6 +32,9 @@ MAX_WINDOWS: Final = 4
 
 MAX_KEPT: Final = 500
 """The same of records of all kinds."""
+
+MAX_TRACED: Final = 20
+"""Records that had to make room, and of which it is known which packets they had, until a commit has them."""
 
 LONGEST_WAIT_S: Final = 60.0
 """A disk that loses all that is written gets new files more and more seldom."""
@@ -72,6 +76,8 @@ class _Kept:
     event: dict[str, Any] | None = None
     packets: int = 0
     """Of one that is in memory no more."""
+    refused: bool = False
+    """It is in no file, and no writer holds it back."""
 
 
 class SegmentedRecording:
@@ -109,6 +115,7 @@ class SegmentedRecording:
         """Why each of them was left."""
         self.packets_lost = 0
         """Packets that are in no file."""
+        self._unwritten = Unwritten()
         self.acknowledged_lost = False
         """Whether the disk lost something that it had acknowledged."""
         self._remember(began)
@@ -132,10 +139,27 @@ class SegmentedRecording:
         with self._lock:
             self._keep(base_time_us, rows, payload)
             if self._loss is None:
+                writer, before = self._writer, self._writer.refused_packets
                 try:
-                    self._writer.media(base_time_us, rows, payload)
+                    writer.media(base_time_us, rows, payload)
                 except SpoolError as error:
                     self.lose(error)
+                except DiskFull:
+                    # Else the writer holds it back, and writes it once there is room.
+                    self._kept[-1].refused = writer.refused_packets > before or writer.failure is not None
+                    raise
+
+    def unwritten(self) -> Unwritten:
+        """The packets that are in no file, where it is known which they are; asked when no more come."""
+        with self._lock:
+            for kept in self._kept:
+                self._note(kept)
+            return self._unwritten
+
+    def _note(self, kept: _Kept) -> None:
+        if kept.refused:
+            self._unwritten.add(kept.base_us, kept.rows)
+        kept.refused = False
 
     def event(self, event: dict[str, Any]) -> None:
         """Write what happened; see :meth:`media`."""
@@ -173,20 +197,23 @@ class SegmentedRecording:
             self._drop()
             self._tries = 0
 
-    def _drop(self) -> _Kept:
+    def _drop(self) -> None:
         kept = self._kept.popleft()
         self._windows -= kept.event is None
+        self._note(kept)
         if kept.event is not None:
             self._remember(kept.event)
-        return kept
 
     def _give_up(self) -> None:
-        kept = self._drop()
-        packets = len(kept.rows) // ROW_BYTES
-        if kept.size < 0:
-            self.packets_lost += packets
-        else:
-            self._slipped.append(_Kept(kept.round, kept.size, kept.base_us, b"", b"", None, packets))
+        kept = self._kept[0]
+        packets, rows = len(kept.rows) // ROW_BYTES, bytes(kept.rows)
+        self.packets_lost += packets if kept.size < 0 else 0
+        kept.refused = nowhere = kept.refused or kept.size < 0
+        self._drop()
+        if not nowhere:
+            self._slipped.append(_Kept(kept.round, kept.size, kept.base_us, rows, b"", None, packets))
+            if len(self._slipped) > MAX_TRACED:
+                self._slipped[-MAX_TRACED - 1].rows = b""
 
     def _remember(self, event: dict[str, Any]) -> None:
         """Of events that hold until the next of their kind only the last is needed."""
@@ -281,6 +308,8 @@ class SegmentedRecording:
         with self._lock:
             lost = [each for each in self._slipped if each.size >= found.intact_bytes]
             self.packets_lost += sum(each.packets for each in lost)
+            for each in lost:
+                self._unwritten.add(each.base_us, each.rows)
             unsure = [each.size for each in (*self._slipped, *self._kept) if each.size >= 0]
             self._slipped.clear()
         self.acknowledged_lost |= found.intact_bytes < min(unsure, default=self._writer.size)
@@ -299,6 +328,8 @@ class SegmentedRecording:
             for kept in self._kept:
                 kept.size = -1
             return error
+        for kept in self._kept:
+            kept.refused = False
         return None
 
     # -- its end

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ from recorderd.media.reception import Reception
 from recorderd.media.tones import ToneFollower
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Lost, uncovered
+from recorderd.service.unwritten import Unwritten
 from recorderd.spool.container import PACKET_ROW, ROW_BYTES
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
@@ -55,6 +56,9 @@ class Sink(Protocol):
 
     def event(self, event: dict[str, Any]) -> None:
         """Write what happened."""
+
+    def unwritten(self) -> Unwritten:
+        """The packets that came here and are in no file; to be asked when no more come."""
 
 
 @dataclass(slots=True)
@@ -129,6 +133,8 @@ class Session:
         self.keys: dict[str, KeySequence] = {}
         """Keys pressed lately, by track, where they may mean something to the recorder."""
         self._unsaid: list[dict[str, Any]] = []
+        self._unwritten = Unwritten()
+        """What came while there was no sink."""
 
     def add_stream(
         self,
@@ -266,18 +272,21 @@ class Session:
             return
         sink = self.sink
         if sink is None:
+            self._unwritten.add(base_us, rows)
             return
         try:
             sink.media(base_us, rows, payload)
         except (RecorderError, ValueError) as error:
             self._failed(error)
+            if self.sink is None:
+                self._unwritten.add(base_us, rows)
 
     def _write_parts(self, base: int, rows: memoryview, payload: bytes | memoryview) -> None:
         step, at = MAX_RECORD_ROWS * ROW_BYTES, 0
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
             end = at + int(np.frombuffer(part, PACKET_ROW)["size"].sum(dtype=np.int64))
-            self._write(partial(_media, base=base, rows=part, payload=payload[at:end]))
+            self.media(base, part, payload[at:end])
             at = end
 
     def tones(self, number: int, packets: Iterable[tuple[int, int, bytes]]) -> None:
@@ -323,10 +332,21 @@ class Session:
             # The sink goes on by itself once there is room; the account says that something is missing.
             self.failure = "disk full"
         elif isinstance(error, RecorderError):
-            self.failure, self.sink = f"spool: {error}", None
+            self._give_away(f"spool: {error}")
         else:
             # What one call's peers send must not stop the others' recordings.
-            self.failure, self.sink = f"cannot be written: {error}", None
+            self._give_away(f"cannot be written: {error}")
+
+    def _give_away(self, failure: str) -> None:
+        if self.sink is not None:
+            self._unwritten.take(self.sink.unwritten())
+        self.failure, self.sink = failure, None
+
+    def unwritten(self) -> Unwritten:
+        """Its packets that came and are in no file; to be asked once, when it is over."""
+        if self.sink is not None:
+            self._unwritten.take(self.sink.unwritten())
+        return self._unwritten
 
     def start_us(self) -> float | None:
         """When the first sample sounded, in microseconds since the epoch."""
@@ -345,10 +365,6 @@ class Session:
     def _spans(self, label: str | None = None) -> list[Span]:
         mine = [s for s in self.streams if not s.displaced and (label is None or s.label == label)]
         return [span for stream in mine if (span := stream.lane.span())]
-
-
-def _media(sink: Sink, base: int, rows: memoryview, payload: bytes | memoryview) -> None:
-    sink.media(base, rows, payload)
 
 
 def as_formats(formats: Mapping[int, PayloadFormat]) -> dict[int, Format]:

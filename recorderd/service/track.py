@@ -52,6 +52,7 @@ class Track:
             "lost": facts.lost,
             "late": facts.late,
             "duplicates": facts.duplicates,
+            "unwritten": facts.unwritten,
             "start_s": self.start_s,
             "duration_s": facts.duration_s,
             "speech_level_dbov": _tenth(figures.speech_level_dbov),

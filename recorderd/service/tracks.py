@@ -9,10 +9,11 @@ from recorderd.media.following import take_over
 from recorderd.media.reception import together
 from recorderd.media.sequence import Sequencer
 from recorderd.media.streams import StreamTable
-from recorderd.quality.review import Gap, TrackFacts
+from recorderd.quality.review import DISK, Gap, TrackFacts
 from recorderd.service.hearing import Hearing
 from recorderd.service.session import Session, Stream
 from recorderd.service.track import Track, with_pauses
+from recorderd.service.unwritten import Unwritten
 
 
 def tracks_of(session: Session, table: StreamTable, sequencer: Sequencer, hearing: Hearing) -> list[Track]:
@@ -20,13 +21,14 @@ def tracks_of(session: Session, table: StreamTable, sequencer: Sequencer, hearin
     for stream in session.streams:
         take_over(table, stream.row, stream.lane)
     start = session.start_us() or 0.0
+    unwritten = session.unwritten()
     heard = [stream for stream in session.streams if not stream.displaced]
     tracks = []
     labels = {stream.label for stream in heard}
     for label in [*SIDES, *sorted(labels.difference(SIDES))]:
         mine = [stream for stream in heard if stream.label == label]
         if mine:
-            tracks.append(_track(session, label, mine, table, sequencer, hearing, start))
+            tracks.append(_track(session, label, mine, table, sequencer, hearing, start, unwritten))
     return tracks
 
 
@@ -38,16 +40,19 @@ def _track(
     sequencer: Sequencer,
     hearing: Hearing,
     start_us: float,
+    unwritten: Unwritten,
 ) -> Track:
     rows = [stream.row for stream in mine]
-    found = (gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row)))
+    lacking = [gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row))]
+    found = [(gap, "capture" if session.losses.overlap(gap) else "network") for gap in lacking]
+    found += [(gap, DISK) for stream in mine for gap in unwritten.gaps(stream.number, stream.lane)]
     gaps = [
         Gap(
             at_s=round((gap.start_us - start_us) / 1e6, 6),
             length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
-            cause="capture" if session.losses.overlap(gap) else "network",
+            cause=cause,
         )
-        for gap in sorted(found, key=lambda gap: gap.start_us)
+        for gap, cause in sorted(found, key=lambda each: each[0].start_us)
     ]
     spans = [span for stream in mine if (span := stream.lane.span())]
     begin = min([span.start_us for span in spans], default=start_us)
@@ -72,6 +77,7 @@ def _track(
         paused_s=session.pauses.total_s(begin, end),
         delivery=together(s.reception.delivery for s in mine if s.reception is not None),
         undecodable=sum(map(hearing.undecodable, rows)),
+        unwritten=sum(unwritten.packets[stream.number] for stream in mine),
     )
     return Track(
         label,

@@ -61,6 +61,8 @@ def _together(statuses: Sequence[Status]) -> Status:
 
 
 def _value(key: str, values: list[Any]) -> Any:
+    # What one worker cannot tell yet the others may.
+    values = [value for value in values if value is not None] or [None]
     first = values[0]
     if isinstance(first, dict):
         return _together(values)

@@ -75,29 +75,16 @@ def make_client(remote: S3Remote, credentials: Credentials) -> Any:
     return client
 
 
-def _once_more(
-    attempts: int, operation: Any, caught_exception: Any, request_dict: dict[str, Any], **_: Any
-) -> int | None:
+def _once_more(attempts: int, operation: Any, caught_exception: Any, **_: Any) -> int | None:
     """0 (seconds to wait) for a request that found its connection closed and goes out again, else None.
 
     A server may close a connection at any time (RFC 9112 section 9.5), and some do without a word after they
-    refused a request whose body they had not asked for. What only reads is sent again on another connection;
-    what stores, too, if none of its body was sent: then the server has seen no more than the head (RFC 9110
-    sections 9.2.2 and 10.1.1).
+    refused a request whose body they had not asked for (RFC 9110 section 10.1.1). What only reads is sent
+    again on another connection. What stores is not, as it may have arrived: the store looks before it sends,
+    and looking is reading.
     """
-    if attempts > 1 or not isinstance(caught_exception, ConnectionClosedError):
-        return None
     reads = operation.http["method"] in ("GET", "HEAD")
-    return 0 if reads or _unsent(request_dict["body"]) else None
-
-
-def _unsent(body: Any) -> bool:
-    """Whether a body that is a file has bytes, and none of them was read. Leaves it at its start."""
-    if not hasattr(body, "seek") or body.tell():
-        return False
-    size = body.seek(0, os.SEEK_END)
-    body.seek(0)
-    return bool(size)
+    return 0 if reads and attempts == 1 and isinstance(caught_exception, ConnectionClosedError) else None
 
 
 def _made(remote: S3Remote, credentials: Credentials, trusted: str | bool) -> Any:

@@ -112,6 +112,8 @@ def _condition(bucket: Bucket) -> tuple[Finding, str | None]:
     def create() -> None:
         answer.update(bucket.upload(TRIED, _RIGHT, create=True))
 
+    # What was refused before may have cost the connection, and only what reads gets another by itself.
+    bucket.held(TRIED)
     # The object may be there from an earlier examination.
     refusal = _refusal(create) or _refusal(create)
     version = answer.get("VersionId")
@@ -121,7 +123,8 @@ def _condition(bucket: Bucket) -> tuple[Finding, str | None]:
         return Finding(what, True, "refused, so nothing is stored twice"), version
     if not s3_errors.is_not_implemented(refusal):
         raise refusal
-    bucket.upload(TRIED, _RIGHT, create=False)
+    if bucket.held(TRIED) is None:
+        bucket.upload(TRIED, _RIGHT, create=False)
     return Finding(what, False, "conditions are not implemented: the recorder looks before it sends"), version
 
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.live
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT_MB = 256
-INVITES = 8_000, 100_000
-RTP = 30_000, 600_000
+INVITES = 4_000, 100_000
+RTP = 16_000, 600_000
 CALM_NS = 2_600_000_000
 """By then the good calls are answered."""
 ETHERNET = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0"

@@ -1,16 +1,9 @@
-"""The long form of tests/test_retention_run.py."""
+"""A retention run, of 10,000 recordings in the long form."""
 
 from pathlib import Path
-
-import pytest
 
 from tests.retention_run import retention_run
 
 
-@pytest.fixture
-def recordings(pytestconfig: pytest.Config) -> int:
-    return 10_000 if pytestconfig.getoption("--thorough") else 1_000
-
-
-def test_a_retention_run(tmp_path: Path, recordings: int) -> None:
-    retention_run(tmp_path, recordings)
+def test_a_retention_run(tmp_path: Path, thorough: bool) -> None:
+    retention_run(tmp_path, 10_000 if thorough else 300)

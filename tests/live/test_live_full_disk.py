@@ -19,6 +19,9 @@ pytestmark = pytest.mark.live
 LEFT = 800_000
 """Less than the reserve, which is 2 % of 64 MiB."""
 
+EARLY_S = 12
+"""How long the call goes on that outlasts the want of room."""
+
 
 def fill(folder: Path, left: int) -> Path:
     """Others' files, up to so many bytes."""
@@ -44,14 +47,14 @@ def test_the_reserve_is_for_the_calls_in_progress(tmp_path: Path, workers: int) 
 
     with small_disk(home / "spool", "64m"), Daemon(installation) as daemon:
         until(lambda: level() == "none", "the room", 10)
-        with sipp_call(tmp_path, sip_port=ports[0], name="early", talk_s=20) as early:
+        with sipp_call(tmp_path, sip_port=ports[0], name="early", talk_s=EARLY_S) as early:
             until(lambda: installation.recording(early.call_id) is not None, "the recording", 10)
             others = fill(home / "spool", LEFT)
             until(lambda: level() == "no_new_calls", "the reserve", 10)
-            with sipp_call(tmp_path, sip_port=ports[1], name="refused") as refused:
+            with sipp_call(tmp_path, sip_port=ports[1], name="refused", talk_s=1) as refused:
                 refused.wait(30)
             until(lambda: daemon.status()["recording"] == 1, "its end", 20)
-            with sipp_call(tmp_path, sip_port=ports[2], name="late") as late:
+            with sipp_call(tmp_path, sip_port=ports[2], name="late", talk_s=4) as late:
                 until(lambda: daemon.status()["recording"] >= 2, "the call", 20)
                 others.unlink()
                 until(lambda: level() == "none", "room again", 10)

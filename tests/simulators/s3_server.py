@@ -48,6 +48,8 @@ class S3Server(Rules):
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__({ACCESS: SECRET})
+        self.closes_refused = False
+        """Whether a put whose condition is refused costs the connection, which nobody is told."""
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str]] = []
         self.closing = threading.Event()
@@ -148,6 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(answer, cut=fault == "cut")
         self._answered += 1
+        if answer.status == 501 and self.server.s3.closes_refused:
+            # Once the next request is under way: before, its sender might see it and take another connection.
+            self.connection.recv(1, socket.MSG_PEEK)
+            self.close_connection = True
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 

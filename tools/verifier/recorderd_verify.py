@@ -531,10 +531,18 @@ def check_proof(
     return text
 
 
+def authorities(path: Path) -> list[x509.Certificate]:
+    """The certificates in a file. Raises Wrong, which names it, and OSError."""
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError:
+        raise Wrong(f"{path}: no certificates in PEM") from None
+
+
 def check(given: argparse.Namespace) -> None:
     """Check what the command line names. Raises Wrong, and what a file raises that is not readable."""
     host = Host(given.host_key.read_bytes())
-    roots = x509.load_pem_x509_certificates(given.ca.read_bytes()) if given.ca else []
+    roots = authorities(given.ca) if given.ca else []
     text, proven, entered = None, Entered(), Entered()
     if given.proof:
         first = next(iter(given.recordings), None)
