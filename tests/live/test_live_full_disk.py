@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 LEFT = 800_000
 """Less than the reserve, which is 2 % of 64 MiB."""
 
-EARLY_S = 12
+EARLY_S = 16
 """How long the call goes on that outlasts the want of room."""
 
 
@@ -41,6 +41,10 @@ def test_the_reserve_is_for_the_calls_in_progress(tmp_path: Path, workers: int) 
     def level() -> Any:
         return (daemon.status() or {}).get("room", {}).get("level")
 
+    def later(seconds: float) -> None:
+        since = daemon.status()["time"]
+        until(lambda: daemon.status()["time"] - since > seconds, f"{seconds} s", 20)
+
     def told(call_id: str) -> Any:
         (row,) = [row for row in installation.control("calls") if row["call_id"] == call_id]
         return row
@@ -51,11 +55,13 @@ def test_the_reserve_is_for_the_calls_in_progress(tmp_path: Path, workers: int) 
             until(lambda: installation.recording(early.call_id) is not None, "the recording", 10)
             others = fill(home / "spool", LEFT)
             until(lambda: level() == "no_new_calls", "the reserve", 10)
+            later(2)  # until the other worker knows, too
             with sipp_call(tmp_path, sip_port=ports[1], name="refused", talk_s=1) as refused:
                 refused.wait(30)
             until(lambda: daemon.status()["recording"] == 1, "its end", 20)
             with sipp_call(tmp_path, sip_port=ports[2], name="late", talk_s=4) as late:
                 until(lambda: daemon.status()["recording"] >= 2, "the call", 20)
+                later(1)  # some of it is lost
                 others.unlink()
                 until(lambda: level() == "none", "room again", 10)
                 until(lambda: installation.recording(late.call_id) is not None, "that it is resumed", 10)

@@ -37,8 +37,8 @@ def test_a_call_is_paused_and_resumed(tmp_path: Path, workers: int) -> None:
     for track in row["tracks"]:
         (gap,) = track["gaps"]
         assert (gap["cause"], track["lost"]) == ("paused", 0)
-        # 236 packets of 30 ms are sent.
-        assert abs(track["packets"] + pause["length_s"] / 0.03 - 236) <= 4
+        # 236 packets of 30 ms are sent; in bursts, where the sender has to wait for its turn.
+        assert abs(track["packets"] + pause["length_s"] / 0.03 - 236) <= 24
     shown = installation.control("show", row["id"], "--identity", str(installation.identity))
     events = [event["event"] for event in shown["inside"]["events"]]
     assert events.count("paused") == events.count("resumed") == 1
