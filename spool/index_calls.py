@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, json_text, row_limit
 
-_CALL_KEYS = (
+CALL_KEYS = (
     "call_id",
     "from",
     "to",
@@ -16,7 +16,7 @@ _CALL_KEYS = (
     "reason",
     "recording",
 )
-_UNKNOWN = dict.fromkeys(_CALL_KEYS)
+_UNKNOWN = dict.fromkeys(CALL_KEYS)
 
 
 class CallRows(SpoolDatabase):
@@ -141,5 +141,5 @@ def _values(call: Json) -> list[object]:
         database_text(call.get("to")),
         call.get("outcome"),
         call.get("recording"),
-        json_text({key: call[key] for key in _CALL_KEYS if call.get(key) is not None}),
+        json_text({key: call[key] for key in CALL_KEYS if call.get(key) is not None}),
     ]

@@ -12,22 +12,12 @@ from typing import Any, Final
 
 from recorderd.errors import RecorderError
 from recorderd.spool.index import Index
+from recorderd.spool.index_calls import CALL_KEYS
 from recorderd.spool.layout import MANIFEST_SUFFIX, RECORD_SUFFIX, Spool
 from recorderd.spool.ledger import FOLDER, Ledger
 from recorderd.spool.ledger_entries import Entry, call_subject
 from recorderd.spool.times import rfc3339
 
-_CALL_FIELDS: Final = (
-    "call_id",
-    "from",
-    "to",
-    "first_seen",
-    "answered_at",
-    "ended_at",
-    "outcome",
-    "reason",
-    "recording",
-)
 _NUMBERS: Final = ("from", "to")
 _BATCH: Final = 500
 _DAY_US: Final = 86_400_000_000
@@ -41,7 +31,7 @@ def ledger_of(spool: Spool) -> Ledger:
 def call_entry(row: Mapping[str, Any], time_us: int, *, numbers: bool = True) -> Entry:
     """What became of a call: a row as ``calls --json`` has it, its ``numbers`` left out where they must not
     be kept for ever."""
-    fields = {name: row.get(name) for name in _CALL_FIELDS if numbers or name not in _NUMBERS}
+    fields = {name: row.get(name) for name in CALL_KEYS if numbers or name not in _NUMBERS}
     return Entry("call", time_us, call_subject(row["first_seen"], row["call_id"]), fields)
 
 

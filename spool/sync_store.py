@@ -15,7 +15,8 @@ from typing import BinaryIO, cast
 from recorderd.spool.durable import disk_error, write_file
 from recorderd.spool.layout import Spool
 from recorderd.spool.pacing import Terms, TokenBucket
-from recorderd.spool.stores import CHUNK, Deleted, Finding, RemoteOutage, Sent, Store, Stored
+from recorderd.spool.stores import CHUNK, RemoteOutage, Sent, Store
+from recorderd.spool.stores.wrappers import Passing
 
 _LONGEST_SLEEP_S = 0.5
 _SAMPLE_KEY_BYTES = 32
@@ -68,19 +69,12 @@ def pace_of(bandwidth: int | None) -> Pace:
     return Pace(TokenBucket(rate, rate or 0.0))
 
 
-class Paced:
+class Paced(Passing):
     """A store whose bytes go and come at a pace."""
 
     def __init__(self, store: Store, pace: Pace) -> None:
-        self._store, self._pace = store, pace
-
-    def probe(self) -> str | None:
-        """As the store says."""
-        return self._store.probe()
-
-    def claim(self) -> str:
-        """As the store does."""
-        return self._store.claim()
+        super().__init__(store)
+        self._pace = pace
 
     def put(self, name: str, path: Path, sent: Sent | None = None) -> None:
         """Store; each chunk that was sent is waited for."""
@@ -99,26 +93,6 @@ class Paced:
     def open(self, name: str) -> BinaryIO:
         """The stored bytes, each chunk waited for."""
         return cast(BinaryIO, _PacedReader(self._store.open(name), self._pace))
-
-    def size(self, name: str) -> int | None:
-        """As the store says."""
-        return self._store.size(name)
-
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        """As the store says."""
-        return self._store.list(prefix)
-
-    def delete(self, name: str) -> Deleted:
-        """As the store does."""
-        return self._store.delete(name)
-
-    def versions(self, name: str) -> tuple[str, ...]:
-        """As the store says."""
-        return self._store.versions(name)
-
-    def examine(self) -> tuple[Finding, ...]:
-        """As the store does."""
-        return self._store.examine()
 
 
 class _PacedReader(io.BufferedIOBase):

@@ -20,7 +20,50 @@ from recorderd.spool.stores.base import (
 T = TypeVar("T")
 
 
-class Retrying:
+class Passing:
+    """A store in front of another one: what it does not change it passes on. Each wrapper is one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def probe(self) -> str | None:
+        """As the store says."""
+        return self._store.probe()
+
+    def claim(self) -> str:
+        """As the store does."""
+        return self._store.claim()
+
+    def put(self, name: str, path: Path, sent: Sent | None = None) -> None:
+        """As the store does."""
+        self._store.put(name, path, sent)
+
+    def open(self, name: str) -> BinaryIO:
+        """As the store does."""
+        return self._store.open(name)
+
+    def size(self, name: str) -> int | None:
+        """As the store says."""
+        return self._store.size(name)
+
+    def list(self, prefix: str = "") -> Iterator[Stored]:
+        """As the store says."""
+        return self._store.list(prefix)
+
+    def delete(self, name: str) -> Deleted:
+        """As the store does."""
+        return self._store.delete(name)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """As the store says."""
+        return self._store.versions(name)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """As the store does."""
+        return self._store.examine()
+
+
+class Retrying(Passing):
     """Tries again what failed for one object; an outage is told at once, waiting for its end is the
     engine's."""
 
@@ -32,18 +75,10 @@ class Retrying:
         pause_s: float = 0.2,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._tries = tries
         self._pause_s = pause_s
         self._sleep = sleep
-
-    def probe(self) -> str | None:
-        """As the store says."""
-        return self._store.probe()
-
-    def claim(self) -> str:
-        """As the store does."""
-        return self._store.claim()
 
     def put(self, name: str, path: Path, sent: Sent | None = None) -> None:
         """Store; a put done twice leaves one object."""
@@ -57,10 +92,6 @@ class Retrying:
         """The size."""
         return self._again(lambda: self._store.size(name))
 
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        """As the store says."""
-        return self._store.list(prefix)
-
     def delete(self, name: str) -> Deleted:
         """As the store does."""
         return self._again(lambda: self._store.delete(name))
@@ -68,10 +99,6 @@ class Retrying:
     def versions(self, name: str) -> tuple[str, ...]:
         """As the store says."""
         return self._again(lambda: self._store.versions(name))
-
-    def examine(self) -> tuple[Finding, ...]:
-        """As the store does."""
-        return self._store.examine()
 
     def _again(self, action: Callable[[], T]) -> T:
         for left in reversed(range(self._tries)):
@@ -86,15 +113,8 @@ class Retrying:
         raise AssertionError("not reached")
 
 
-class Verifying:
+class Verifying(Passing):
     """Believes a put only when reading back gives the same bytes."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def probe(self) -> str | None:
-        """As the store says."""
-        return self._store.probe()
 
     def claim(self) -> str:
         """Claims, and looks whether the claim is there."""
@@ -130,27 +150,3 @@ class Verifying:
         self._store.put(name, path, sent)
         if not self.holds(name, size, sha256):
             raise RemoteError(f"{name}: what the remote gives back is not what was sent")
-
-    def open(self, name: str) -> BinaryIO:
-        """As the store does."""
-        return self._store.open(name)
-
-    def size(self, name: str) -> int | None:
-        """As the store says."""
-        return self._store.size(name)
-
-    def list(self, prefix: str = "") -> Iterator[Stored]:
-        """As the store says."""
-        return self._store.list(prefix)
-
-    def delete(self, name: str) -> Deleted:
-        """As the store does."""
-        return self._store.delete(name)
-
-    def versions(self, name: str) -> tuple[str, ...]:
-        """As the store says."""
-        return self._store.versions(name)
-
-    def examine(self) -> tuple[Finding, ...]:
-        """As the store does."""
-        return self._store.examine()

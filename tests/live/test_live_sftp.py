@@ -15,9 +15,9 @@ from recorderd.errors import RemoteError
 from recorderd.spool.index import Index
 from recorderd.spool.stores import Finding, RemoteOutage, Retrying, Verifying, open_store, stored_hash
 from recorderd.spool.stores.sftp import SftpStore
-from tests.live.small_disk import fill, small_disk
 from tests.live.ssh_server import SshServer, key_pair, needs_sshd
 from tests.simulators.odd_sftp import Hanging, Lying, OddSftp, Slow, Vague
+from tests.small_disk import fill, small_disk
 from tests.spool_builder import make_desk
 from tests.tools_runner import recorderctl
 
@@ -283,16 +283,16 @@ def test_what_systemd_hands_over_may_show_the_rights_of_an_acl(
 
 
 def test_a_full_disk_is_an_outage(tmp_path: Path, source: Source) -> None:
-    with SshServer(tmp_path / "server") as server, small_disk(server.recordings, "300k") as disk:
+    with SshServer(tmp_path / "server") as server, small_disk(server.recordings, "300k"):
         store = SftpStore(server.remote())
         store.put(NAME, source(b"small"))
         with pytest.raises(RemoteOutage, match="no space"):
             store.put(NAME.replace("0123", "9999"), source(bytes(BIG), "big"))
         assert content(store) == b"small"
         assert [each.name for each in store.list()] == [NAME]
-        fill(disk).unlink()  # what was half written takes no room any more
+        fill(server.recordings).unlink()  # what was half written takes no room any more
         store.put(NAME.replace("0123", "7777"), source(bytes(100_000), "fits"))
-        filler = fill(disk)
+        filler = fill(server.recordings)
         with pytest.raises(RemoteOutage, match="no space"):
             store.put(NAME, source(b"other bytes"))
         assert content(store) == b"small"

@@ -16,9 +16,9 @@ from recorderd.errors import RemoteError
 from recorderd.spool.index import Index
 from recorderd.spool.stores import Finding, RemoteOutage, Retrying, Verifying, open_store, stored_hash
 from recorderd.spool.stores.webdav import WebdavStore
-from tests.live.small_disk import fill, small_disk
 from tests.live.web_server import Authority, WebServer, needs_nginx
 from tests.simulators.odd_web import Answer, OddWeb, Request, response
+from tests.small_disk import fill, small_disk
 from tests.spool_builder import make_desk
 from tests.tools_runner import recorderctl
 
@@ -256,14 +256,14 @@ def test_passwords_and_tokens_come_from_private_files(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_outage(tmp_path: Path, source: Source) -> None:
     server = WebServer(tmp_path / "server")
-    with small_disk(server.recordings, "300k") as disk:
-        (disk / ".uploads").mkdir()
+    with small_disk(server.recordings, "300k"):
+        (server.recordings / ".uploads").mkdir()
         with server:
             store = WebdavStore(server.remote())
             store.put(NAME, source(b"small"))
             with pytest.raises(RemoteError, match="500"):
                 store.put(NAME.replace("0123", "9999"), source(bytes(BIG), "big"))
-            filler = fill(disk)
+            filler = fill(server.recordings)
             with pytest.raises(RemoteOutage, match="full"):
                 store.put(NAME, source(b"other bytes"))
             assert content(store) == b"small"
