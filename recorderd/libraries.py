@@ -25,8 +25,8 @@ def prepare() -> None:
 
 
 _COLLECT = 50_000, 10, 10
-"""A call in progress is a thousand containers, and next to none of them ever is part of a cycle. Looked through
-after each 700 more, as is usual, they cost a tenth of the time of recording."""
+"""A call in progress is a thousand containers, and next to none of them ever is part of a cycle. Looked
+through after each 700 more, as is usual, they cost a tenth of the time of recording."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _KEPT = 1 << 30

@@ -70,46 +70,39 @@ class Media(NamedTuple):
 
 
 class SealingRoom:
-    """Memory that records are made in, one after another, for whoever makes many: a record's plaintext, the
-    record, and what it opens to again. Used by one thread at a time."""
+    """Memory that records are made in, one after another, for whoever makes many: a record, and what it
+    opens to again. Used by one thread at a time."""
 
-    __slots__ = (
-        "_again",
-        "_plain",
-        "_whole",
-        "checked",
-        "length",
-        "opened",
-        "plaintext",
-        "record",
-        "sealed",
-    )
+    __slots__ = ("_again", "_whole", "checked", "length", "opened", "record", "sealed")
 
     def __init__(self) -> None:
         self._grow(1 << 16)
         self.fit(0)
 
     def _grow(self, length: int) -> None:
-        self._plain = memoryview(bytearray(length))
         self._whole = memoryview(bytearray(HEAD_BYTES + length + TAG_BYTES + CRC.size))
         self._again = bytearray(length)
 
     def fit(self, length: int) -> None:
-        """The next record has a plaintext of so many bytes, as nearly all have that follow one another."""
-        if length > len(self._plain):
-            self._grow(max(length, 2 * len(self._plain)))
+        """The next record has a plaintext of so many bytes, as nearly all have that follow one another.
+
+        Raises ValueError where that is more than a record may have.
+        """
+        if length + TAG_BYTES > MAX_RECORD:
+            raise ValueError(f"a record of {length + TAG_BYTES} bytes is too long")
+        if length > len(self._again):
+            self._grow(max(length, 2 * len(self._again)))
         end = HEAD_BYTES + length + TAG_BYTES
         self.length = length
-        self.plaintext = self._plain[:length]
         self.record = self._whole[: end + CRC.size]
         self.checked = self._whole[:end]  # what the CRC runs over
         self.sealed = self._whole[HEAD_BYTES:end]
         self.opened = memoryview(self._again)[:length]
 
-    def agrees(self) -> bool:
+    def agrees(self, plaintext: bytes) -> bool:
         """Whether what was opened is the plaintext."""
         # Strings of bytes compare as memory, views of them byte by byte as numbers.
-        return self._again.startswith(self.plaintext)
+        return self._again.startswith(plaintext)
 
 
 class RecordSealer:
@@ -129,45 +122,33 @@ class RecordSealer:
         """One whole record; as :meth:`seal_in` does."""
         return bytes(self.seal_in(SealingRoom(), kind, elapsed_ms, plaintext))
 
-    def seal_in(
-        self, room: SealingRoom, kind: Kind, elapsed_ms: int, *parts: bytes | memoryview
-    ) -> memoryview:
-        """One whole record of these parts of a plaintext, in ``room`` until that is used again.
+    def seal_in(self, room: SealingRoom, kind: Kind, elapsed_ms: int, plaintext: bytes) -> memoryview:
+        """One whole record, in ``room`` until that is used again.
 
         It is opened again and compared before it is given out, so that a fault of memory or processor cannot
         seal audio that nobody can ever open; raises ArithmeticError then.
         """
-        size = sum(map(len, parts))
-        length = size + TAG_BYTES
-        if length > MAX_RECORD:
-            raise ValueError(f"a record of {length} bytes is too long")
+        size = len(plaintext)
         if size != room.length:
             room.fit(size)
-        plaintext, sealed = room.plaintext, room.sealed
-        at = 0
-        for part in parts:
-            end = at + len(part)
-            plaintext[at:end] = part
-            at = end
+        record, sealed, aes = room.record, room.sealed, self._aes
         sequence = self.records
         if not 0 <= elapsed_ms <= MAX_ELAPSED:  # the clock may jump; the true times are inside
             elapsed_ms = 0 if elapsed_ms < 0 else MAX_ELAPSED
-        head = HEAD.pack(length, sequence, elapsed_ms, kind, _NO_BYTES)
+        head = HEAD.pack(size + TAG_BYTES, sequence, elapsed_ms, kind, _NO_BYTES)
         nonce = (self._nonce_head ^ sequence).to_bytes(4, "little") + self._nonce_tail
         associated = self._header_hash + head
-        record = room.record
         record[:HEAD_BYTES] = head
-        aes = self._aes
         aes.encrypt_into(nonce, plaintext, associated, sealed)
         try:
             aes.decrypt_into(nonce, sealed, associated, room.opened)
         except InvalidTag:
             raise ArithmeticError("a record did not open again") from None
-        if not room.agrees():
+        if not room.agrees(plaintext):
             raise ArithmeticError("a record did not open to what was sealed")
         self._crc = crc = crc32(room.checked, self._crc)
         self.records = sequence + 1
-        CRC.pack_into(record, HEAD_BYTES + length, crc)
+        CRC.pack_into(record, HEAD_BYTES + size + TAG_BYTES, crc)
         return record
 
 
@@ -192,14 +173,9 @@ class RecordOpener:
             raise SpoolCorrupt(f"record {sequence} does not authenticate") from None
 
 
-def media_head(base_time_us: int, row_bytes: int, payload_bytes: int) -> bytes:
-    """What comes before raw rows (16 bytes each) and their payload in the plaintext of a media record."""
-    return _MEDIA.pack(base_time_us, row_bytes // ROW_BYTES, payload_bytes)
-
-
-def pack_media(base_time_us: int, rows: bytes, payload: bytes) -> bytes:
-    """The plaintext of a media record from raw rows and their payload."""
-    return b"".join((media_head(base_time_us, len(rows), len(payload)), rows, payload))
+def pack_media(base_time_us: int, rows: bytes, payload: bytes | memoryview) -> bytes:
+    """The plaintext of a media record from raw rows (16 bytes each) and their payload."""
+    return b"".join((_MEDIA.pack(base_time_us, len(rows) // ROW_BYTES, len(payload)), rows, payload))
 
 
 def unpack_media(plaintext: bytes) -> Media:

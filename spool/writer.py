@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.errors import DiskFull, RecorderError, SpoolError
+from recorderd.errors import RecorderError, SpoolError
 from recorderd.spool.begin import Begun, begin
 from recorderd.spool.container import (
     MAX_ELAPSED,
@@ -32,7 +32,7 @@ from recorderd.spool.container import (
     StreamTally,
     end_plaintext,
     json_plaintext,
-    media_head,
+    pack_media,
     runs_of,
 )
 from recorderd.spool.durable import FULL, disk_error, sync_file, sync_folder, write_all, write_file, write_new
@@ -154,8 +154,7 @@ class RecordingWriter:
         raw_payload = payload.tobytes() if isinstance(payload, np.ndarray) else payload
         runs = runs_of(raw_rows, len(raw_payload))
         elapsed = (base_time_us - self._started_us) // 1000
-        head = media_head(base_time_us, len(raw_rows), len(raw_payload))
-        record = self._seal(Kind.MEDIA, elapsed, head, raw_rows, raw_payload)
+        record = self._seal(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
         # Also where the disk is full: what was sealed is written later, or nothing after it.
         self._tally.add(raw_rows, runs, bytes(record[TAG]))
         self._append(record)
@@ -336,26 +335,19 @@ class RecordingWriter:
             )
         return self._manifest
 
-    def _seal(self, kind: Kind, elapsed_ms: int, *plaintext: bytes | memoryview) -> memoryview:
+    def _seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> memoryview:
         """The next record, which has to reach the file before any other, and before this thread makes one."""
         if elapsed_ms > self._elapsed_ms:
             self._elapsed_ms = min(elapsed_ms, MAX_ELAPSED)
         try:
-            return self._sealer.seal_in(_ROOMS.room, kind, elapsed_ms, *plaintext)
+            return self._sealer.seal_in(_ROOMS.room, kind, elapsed_ms, plaintext)
         except ArithmeticError as error:
             raise self.fail(SpoolError(f"{self.path}: {error}; memory or processor is at fault")) from None
 
-    def _append(self, record: memoryview) -> None:
-        try:
-            self._put(record)
-        except DiskFull:
-            # Sealed, so its nonce is used: it is written as it is, or never.
-            self._held = bytes(record)
-            self._blocked = True
-            raise
-
-    def _put(self, record: bytes | memoryview) -> None:
-        """One write; the rest only where the kernel took a part. A refused record leaves nothing behind."""
+    def _append(self, record: bytes | memoryview) -> None:
+        """One write; the rest only where the kernel took a part. A refused record leaves nothing behind, and
+        is held back: it is sealed, so its nonce is used, and it is written as it is, or never.
+        """
         try:
             written = os.write(self._descriptor, record)
             if written != len(record):
@@ -366,9 +358,10 @@ class RecordingWriter:
                 os.ftruncate(self._descriptor, self.size)
             except OSError as second:
                 raise self.fail(disk_error(second, self.path)) from None
-            if error.errno in FULL:
-                raise refusal from None
-            raise self.fail(refusal) from None
+            if error.errno not in FULL:
+                raise self.fail(refusal) from None
+            self._held, self._blocked = bytes(record), True
+            raise refusal from None
         self.size += len(record)
         self._digest.update(record)
 
@@ -378,7 +371,7 @@ class RecordingWriter:
             if self._failure is not None:
                 raise type(self._failure)(str(self._failure))
             if self._held is not None:
-                self._put(self._held)
+                self._append(self._held)
                 self._held = None
         except RecorderError:
             self.refused_packets += packets

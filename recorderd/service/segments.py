@@ -137,16 +137,17 @@ class SegmentedRecording:
         for the next segment.
         """
         with self._lock:
-            self._keep(base_time_us, rows, payload)
+            kept = self._keep(base_time_us, rows, payload)
             if self._loss is None:
-                writer, before = self._writer, self._writer.refused_packets
+                writer = self._writer
+                before = writer.refused_packets
                 try:
                     writer.media(base_time_us, rows, payload)
                 except SpoolError as error:
                     self.lose(error)
                 except DiskFull:
                     # Else the writer holds it back, and writes it once there is room.
-                    self._kept[-1].refused = writer.refused_packets > before or writer.failure is not None
+                    kept.refused = writer.refused_packets > before or writer.failure is not None
                     raise
 
     def unwritten(self) -> Unwritten:
@@ -177,17 +178,21 @@ class SegmentedRecording:
         rows: bytes | memoryview,
         payload: bytes | memoryview,
         event: dict[str, Any] | None = None,
-    ) -> None:
+    ) -> _Kept:
+        rounds, held, slipped = self._rounds, self._kept, self._slipped
         self._last_us, size = base_us, self._writer.size
-        if self._loss is None:
-            self._forget_durable()
-        else:
+        if self._loss is not None:
             # A view holds a window of all calls, and this may take long.
             rows, payload, size = bytes(rows), bytes(payload), -1
-        self._kept.append(_Kept(self._rounds.begun, size, base_us, rows, payload, event))
-        self._windows += event is None
-        while self._windows > MAX_WINDOWS or len(self._kept) > MAX_KEPT:
+        elif (held and held[0].round < rounds.done) or (slipped and slipped[0].round < rounds.done):
+            self._forget_durable()
+        kept = _Kept(rounds.begun, size, base_us, rows, payload, event)
+        held.append(kept)
+        if event is None:
+            self._windows += 1
+        while self._windows > MAX_WINDOWS or len(held) > MAX_KEPT:
             self._give_up()
+        return kept
 
     def _forget_durable(self) -> None:
         done = self._rounds.done
@@ -206,12 +211,13 @@ class SegmentedRecording:
 
     def _give_up(self) -> None:
         kept = self._kept[0]
-        packets, rows = len(kept.rows) // ROW_BYTES, bytes(kept.rows)
-        self.packets_lost += packets if kept.size < 0 else 0
+        kept.packets = len(kept.rows) // ROW_BYTES
+        self.packets_lost += kept.packets if kept.size < 0 else 0
         kept.refused = nowhere = kept.refused or kept.size < 0
         self._drop()
         if not nowhere:
-            self._slipped.append(_Kept(kept.round, kept.size, kept.base_us, rows, b"", None, packets))
+            kept.rows, kept.payload, kept.event = bytes(kept.rows), b"", None
+            self._slipped.append(kept)
             if len(self._slipped) > MAX_TRACED:
                 self._slipped[-MAX_TRACED - 1].rows = b""
 
