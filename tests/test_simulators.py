@@ -106,12 +106,9 @@ def test_every_link_type_is_clean(
     calls = simulate(path, script, linktype=linktype, vlans=vlans, nanoseconds=version == 4)
     assert tshark_complaints(path) == []
     assert_streams_agree(path, calls)
-    assert [row[0] for row in tshark_fields(path, "sip", "sip.CSeq.method")] == ["INVITE"] * 4 + [
-        "ACK",
-        "BYE",
-        "BYE",
-    ]
-    assert all(row == [calls[0].call_id] for row in tshark_fields(path, "sip", "sip.Call-ID"))
+    methods = ["INVITE"] * 4 + ["ACK", "BYE", "BYE"]
+    rows = tshark_fields(path, "sip", "sip.CSeq.method", "sip.Call-ID")
+    assert rows == [[method, calls[0].call_id] for method in methods]
 
 
 def test_times_and_audio_are_those_of_the_truth(tmp_path: Path) -> None:
