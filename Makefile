@@ -1,6 +1,9 @@
 # The two commands: `make run` sets up and records, `make test` sets up and tests. `make help` lists all.
 SHELL := /bin/sh
-PYTHON ?= python3
+# The services run without a home folder, so a Python from one (pyenv) will not do for them. Tests and figures are of
+# the same Python, where the system has one: others may be built without optimisation, and a fifth slower.
+SYSTEM_PYTHON ?= /usr/bin/python3
+PYTHON ?= $(firstword $(wildcard $(SYSTEM_PYTHON)) python3)
 PY := .venv/bin/python
 MADE := .venv/.made
 
@@ -10,8 +13,6 @@ PREFIX ?= /opt/recorderd
 SYSCONFDIR ?= /etc/recorderd
 BINDIR ?= /usr/local/bin
 LIBDIR ?= /usr/local/lib
-# The services run without a home folder, so a Python from one (pyenv) will not do.
-SYSTEM_PYTHON ?= /usr/bin/python3
 
 export PYTHON
 
