@@ -134,6 +134,13 @@ def told(packet: bytes, password: str | None = None) -> tuple[Signalling | None,
     return hep_signalling(packet, NOW, counters, password), dict(counters)
 
 
+def test_what_is_said_is_not_shown() -> None:
+    signal, _ = told(hep3(SIP, *V4, NOW))
+    assert signal is not None
+    assert "OPTIONS" not in repr(signal) + str(signal)
+    assert f"time_ns={NOW}" in repr(signal)
+
+
 @pytest.mark.parametrize("off", [0, 1_000_000, CLOCK_NS, -CLOCK_NS])
 def test_the_time_is_the_senders(off: int) -> None:
     signal, counted = told(hep3(SIP, *V4, NOW + off))

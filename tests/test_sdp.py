@@ -415,6 +415,56 @@ def test_any_mixture_of_lines(body):
     read(body)
 
 
+def mostly(usual, *odd):
+    """The usual one as often as all others together."""
+    return st.sampled_from([usual] * len(odd) + list(odd))
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "",
+                "b=AS:64",
+                "t=0 0",
+                "s=-",
+                "nonsense",
+                "c=IN IP4 10.9.9.9",
+                "c=IN IP4 0.0.0.0",
+                "c=IN IP4 ?",
+            ),
+            *(
+                "m=audio 4000 RTP/AVP 0",
+                "m=video 5000 RTP/AVP 31",
+                "a=sendonly",
+                "a=ptime:20",
+                "a=setup:\u00e9",
+            ),
+            *("a=rtpmap:101 telephone-event/8000", "a=rtpmap:0 x", "a=fingerprint:sha-1 AA"),
+        ]
+    ),
+    max_size=3,
+)
+
+
+@given(
+    mostly("v=0", "v=0 ", "V=0"),
+    mostly("o=- 1 1 IN IP4 a", "o= x\t", "o=" + "y" * 300, "o="),
+    mostly("10.0.0.1", "0.0.0.0", "10.0.0.1/9", "host.invalid", "1..9.9", "10.0.0.1 ", "::1"),
+    mostly([], ["b=AS:64"], ["a=sendonly"], ["c=IN IP4 10.8.8.8"], ["k=clear:x"], ["a=fingerprint:sha-1 AA"]),
+    mostly("audio", "AUDIO", "image", "au\x01dio", ""),
+    mostly("4000", "0", "65536", "99999", "04000", "4000/2", "-1", ""),
+    mostly("RTP/AVP 0 101", "RTP/SAVP 0", "udptl t38", " RTP/AVP  0 ", "", "RTP/AVP 128 x"),
+    LINES,
+    mostly("\r\n", "\n", " \r\n", "\r\r\n"),
+)
+@inputs(500)
+def test_what_is_read_at_a_glance_says_the_same(version, origin, host, before, kind, port, rest, after, end):
+    lines = [version, origin, "s=-", f"c=IN IP4 {host}", *before, "t=0 0", f"m={kind} {port} {rest}", *after]
+    line_by_line = parse_sdp(end.join([*lines, "a=x:" + "y" * 4000, ""]).encode())  # as what is long is
+    assert parse_sdp(end.join([*lines, ""]).encode()) == line_by_line
+
+
 @pytest.mark.parametrize(
     "body",
     [

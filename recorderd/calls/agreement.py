@@ -46,7 +46,8 @@ class Agreement:
 
     def response(self, message: SipMessage, leg: int, requester: Side, fork: str) -> None:
         """A response to one of them."""
-        lines = self._lines(message, other(requester), fork) if message.status < 300 else None
+        said = message.body and message.status < 300
+        lines = self._lines(message, other(requester), fork) if said else None
         if lines is not None or message.status >= 200:
             self._settled = None
         self._leg(leg).response(requester, fork, message.cseq, message.status, lines)
@@ -68,7 +69,7 @@ class Agreement:
         if self._settled == (winner,):
             return []
         self._settled = (winner,)
-        self.weight = sum(leg.weight for leg in self._legs.values())
+        self.weight = sum([leg.weight for leg in self._legs.values()])
         events = self._expect(winner, now)
         if winner is not None:
             self._judge(winner)
@@ -91,7 +92,10 @@ class Agreement:
         call.expectations, self._legs = {}, {}
 
     def _leg(self, leg: int) -> Negotiation:
-        return self._legs.setdefault(leg, Negotiation())
+        known = self._legs.get(leg)
+        if known is None:
+            known = self._legs[leg] = Negotiation()
+        return known
 
     def _lines(self, message: SipMessage, side: Side, fork: str) -> Lines | None:
         """The audio of the message's session description, None when it has none that can be read."""
@@ -102,7 +106,8 @@ class Agreement:
             return None
         if description is None:
             return None
-        self._call.note(*description.defects)
+        if description.defects:
+            self._call.note(*description.defects)
         self._besides.said(side, fork, description)
         return audio_lines(description)
 
@@ -116,26 +121,28 @@ class Agreement:
 
     def _expect(self, winner: str | None, now: int) -> list[CallEvent]:
         call, before = self._call, self._call.expectations
-        found: dict[tuple[Side, Endpoint], tuple[Expectation, list[int]]] = {}
+        found: dict[tuple[Side, Endpoint], tuple[Expectation, tuple[int, ...]]] = {}
         for number, leg in self._legs.items():
             for expected in leg.expectations(winner):
                 place = (expected.side, expected.endpoint)
-                if place in found or len(found) < _MAX_EXPECTATIONS:
-                    legs = found.setdefault(place, (expected, []))[1]
-                    if number not in legs:
-                        legs.append(number)
+                if place in found:
+                    first, legs = found[place]
+                    found[place] = first, tuple(sorted({*legs, number}))
+                elif len(found) < _MAX_EXPECTATIONS:
+                    found[place] = expected, (number,)
         after: dict[tuple[Side, Endpoint], MediaExpected] = {}
         told: list[MediaExpected] = []
         for place, (expected, legs) in found.items():
             known = before.get(place)
             if known is None or not _says(known, expected, legs):
-                known = _event(call.key, expected, tuple(sorted(legs)), now)
+                known = _event(call.key, expected, legs, now)
                 told.append(known)
             after[place] = known
         call.expectations = after
         sealed = [event for event in after.values() if event.encrypted]
-        call.encrypted = bool(sealed)
-        call.refusal = next((event.refusal for event in sealed if event.refusal), "")
+        call.encrypted, call.refusal = bool(sealed), ""
+        if sealed:
+            call.refusal = next((event.refusal for event in sealed if event.refusal), "")
         withdrawn = [MediaWithdrawn(call.key, *place, now) for place in before if place not in after]
         return [*withdrawn, *told]
 
@@ -176,16 +183,17 @@ def _event(call: str, expected: Expectation, legs: tuple[int, ...], now: int) ->
     )
 
 
-def _says(known: MediaExpected, expected: Expectation, legs: list[int]) -> bool:
+def _says(known: MediaExpected, expected: Expectation, legs: tuple[int, ...]) -> bool:
     """Whether an event that was told for a place says all that is expected there now."""
+    media = expected.media
     return (
-        known.formats == expected.media.formats
-        and known.direction == _direction(expected.media)
+        (known.formats is media.formats or known.formats == media.formats)
+        and known.direction == _direction(media)
         and known.encrypted == expected.encrypted
         and known.line == expected.line
-        and known.crypto == expected.media.crypto
-        and known.besides == expected.media.besides
-        and known.legs == tuple(sorted(legs))
+        and known.crypto == media.crypto
+        and known.besides == media.besides
+        and known.legs == legs
     )
 
 

@@ -40,8 +40,10 @@ class Besides:
 
     def said(self, side: Side, fork: str, description: SessionDescription) -> None:
         """A side described the session; `fork` is the callee's tag."""
+        others = [media for media in description.media if media.kind != "audio" and media.endpoint]
+        if not others and not self._said:
+            return  # nearly always
         slot = (side, fork if side == "callee" else "")
-        others = (media for media in description.media if media.kind != "audio" and media.endpoint)
         kinds = frozenset(map(_name, others))
         if (kinds or slot in self._said) and (slot in self._said or len(self._said) < MAX_SAID):
             self._said[slot] = kinds

@@ -11,7 +11,7 @@ better one may still come.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple
 
@@ -54,8 +54,7 @@ class Held(Enum):
     WAITING = "nothing speaks for its source, and a better one may come"
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """What signalling says of a stream: who speaks, and what the payload types mean."""
 
     call: str
@@ -165,7 +164,8 @@ class Expectations:
             media.learn(event.side, event.crypto)
         if event.refusal:
             media.refusals[event.side] = event.refusal
-        waiting[:] = [known for known in waiting if known.call != event.call]
+        if waiting:
+            waiting[:] = [known for known in waiting if known.call != event.call]
         if len(waiting) < MAX_ANNOUNCERS:
             waiting.append(_Expected(event.call, event.side, event.legs, event.line, event.besides))
             media.endpoints.add(event.endpoint)
@@ -256,7 +256,7 @@ class Expectations:
         call, speaker, hops = receiver.call, other(receiver.side), receiver.hops
         if both and len(hops) > 1:
             hops = tuple(hop for hop in hops if hop in from_both[call, speaker]) or hops
-        also = tuple(known.call for known in senders if known.call != call and known.side == speaker)
+        also = tuple([known.call for known in senders if known.call != call and known.side == speaker])
         return _Announcer(call, speaker, bool(both), True, hops, also)
 
     @staticmethod
@@ -293,7 +293,7 @@ class Expectations:
         lines, speaker = self._calls[one.call].lines, found.speaker
         formats = {**lines.get((speaker, one.line), {}), **lines.get((other(speaker), one.line), {})}
         own = formats if ordinal and formats else found.formats
-        return replace(found, formats=own, line=ordinal, besides=one.besides)
+        return found._replace(formats=own, line=ordinal, besides=one.besides)
 
     def _ordinal(self, call: str, side: Side, line: int) -> int:
         """How many audio lines of a side are open that come before one."""

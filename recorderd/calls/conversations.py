@@ -15,7 +15,7 @@ whom the conversation reached later, `caller-2` those who called in.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.calls.call import Call
 from recorderd.calls.events import Side, other
@@ -70,8 +70,7 @@ class Leg:
         }.get((min(1, self.rank["caller"]), min(1, self.rank["callee"])), "between")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(NamedTuple):
     """Whose voice a stream carries.
 
     Attributes:

@@ -10,8 +10,8 @@ from recorderd.calls.agreement import Agreement
 from recorderd.calls.call import Call
 from recorderd.calls.events import CallAnswered, CallEnded, CallEvent, Side
 from recorderd.calls.hops import COOKIE, Hops, Transaction
-from recorderd.calls.identity import bounded_id
-from recorderd.calls.states import TRANSITIONS, Signal, State
+from recorderd.calls.identity import bounded_id, bounded_tags
+from recorderd.calls.states import ENDED, TRANSITIONS, Signal, State
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.printable import printable
 from recorderd.wire.sip import SipMessage
@@ -33,6 +33,7 @@ class CallEngine:
         call: what came of it so far.
         caller: the caller's `address`.
         caller_tag: the caller's tag, see `bounded_id`.
+        weighed: the `weight` that the table has counted.
     """
 
     __slots__ = (
@@ -45,12 +46,14 @@ class CallEngine:
         "call",
         "caller",
         "caller_tag",
+        "weighed",
     )
 
     def __init__(self, call: Call, caller: Party) -> None:
         self.call = call
         self.caller = address(caller)
         self.caller_tag = bounded_id(caller.tag)
+        self.weighed = 0
         self._hops = Hops()
         self._agreement = Agreement(call)
         self._answered: list[str] = []  # tags of the callees that accepted, the one that talks first
@@ -62,11 +65,14 @@ class CallEngine:
         self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         """Take the next message of the call; the table has made sure that it is one."""
-        self.call.note(*message.defects)
+        if message.defects:
+            self.call.note(*message.defects)
         side, fork = self.ends(message)
-        # A response runs against its request; who sent that, the From tag tells.
-        by_caller = (side == "caller") == (message.method is not None)
-        self.call.signalled(source.host, destination.host, by_caller=by_caller)
+        hosts = self.call.hosts
+        if source.host not in hosts or destination.host not in hosts:
+            # A response runs against its request; who sent that, the From tag tells.
+            by_caller = (side == "caller") == (message.method is not None)
+            self.call.signalled(source.host, destination.host, by_caller=by_caller)
         if message.method == "ACK":
             self._ack(message, side, fork, self._hops.leg(source, destination), now)
         elif message.method == "CANCEL":
@@ -77,8 +83,8 @@ class CallEngine:
                 self._response(message, transaction, side, fork, now)
             else:
                 self._request(message, transaction, side, fork, now)
-        if self.call.state is not State.ENDED:
-            self._events += self._agreement.settle(self._winner(), now)
+        if self.call.state is not ENDED:
+            self._events += self._agreement.settle(self._answered[0] if self._answered else None, now)
         return self._take_events()
 
     def expire(self, now: int, cause: str = "timeout") -> list[CallEvent]:
@@ -88,7 +94,7 @@ class CallEngine:
 
     def ends(self, message: SipMessage) -> tuple[Side, str]:
         """(the side that From names, the callee's tag)."""
-        from_tag, to_tag = bounded_id(message.from_.tag), bounded_id(message.to.tag)
+        from_tag, to_tag = bounded_tags(message)
         if from_tag != to_tag:
             return ("caller", to_tag) if from_tag == self.caller_tag else ("callee", from_tag)
         # No tags at all (RFC 2543), or the same on both ends: the addresses must tell.
@@ -105,9 +111,6 @@ class CallEngine:
     def weight(self) -> int:
         """Roughly how many bytes the call takes."""
         return 3000 + self._hops.weight + self._agreement.weight
-
-    def _winner(self) -> str | None:
-        return self._answered[0] if self._answered else None
 
     def _take_events(self) -> list[CallEvent]:
         events, self._events = self._events, []
@@ -151,7 +154,7 @@ class CallEngine:
         if side == "caller" and fork and self.call.state in _UNANSWERED and self._proves_answer(message):
             self.call.note("the answer was not seen")
             self._accept(fork, now)
-        if self.call.state is not State.ENDED:
+        if self.call.state is not ENDED:
             self._agreement.acknowledged(message, leg, side, fork)
 
     def _proves_answer(self, ack: SipMessage) -> bool:
@@ -198,7 +201,7 @@ class CallEngine:
             self._accept(fork, now)  # also by a second callee, after the first final response
         elif transaction.forming and first:
             self._not_accepted(message, transaction, now)
-        if self.call.state is not State.ENDED:
+        if self.call.state is not ENDED:
             self._agreement.response(message, transaction.leg, side, fork)
 
     def _accept(self, fork: str, now: int) -> None:
@@ -228,7 +231,7 @@ class CallEngine:
             self._leaving = (now, cause)
         if call.state is before:
             return
-        if call.state is State.ENDED:
+        if call.state is ENDED:
             self._end(signal, before, now, cause)
         elif call.state in (State.CLOSING, State.CANCELLING, State.CHALLENGED):
             self._leaving = (now, cause)
@@ -248,7 +251,7 @@ class CallEngine:
         call = self.call
         call.ended_at = max(ended, call.answered_at or call.first_seen)
         call.end_cause = cause
-        self._agreement.end(self._winner())
+        self._agreement.end(self._answered[0] if self._answered else None)
         self._events.append(CallEnded(call.key, now, cause))
 
 

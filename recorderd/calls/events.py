@@ -6,7 +6,7 @@ that caused the event, in ns since the epoch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdes import Crypto
@@ -30,8 +30,7 @@ class CallStarted:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class MediaExpected:
+class MediaExpected(NamedTuple):
     """One side is ready to receive media at an endpoint: what arrives there was sent by the *other* side.
 
     Repeated with the same side and endpoint when what is known of it changes. Before the answer several

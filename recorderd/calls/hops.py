@@ -52,10 +52,12 @@ class Transaction:
 class Hops:
     """The legs and transactions of one call."""
 
-    __slots__ = ("_paths", "_transactions", "legs")
+    __slots__ = ("_paths", "_transactions", "legs", "weight")
 
     def __init__(self) -> None:
         self.legs = 0
+        self.weight = 0
+        """Roughly how many bytes this takes."""
         self._paths: dict[tuple[Endpoint, Endpoint], int] = {}
         self._transactions: dict[tuple[str, int, str, str], Transaction] = {}
 
@@ -93,14 +95,17 @@ class Hops:
         self._transactions[key] = begun
         if len(self._transactions) > MAX_TRANSACTIONS:
             del self._transactions[next(iter(self._transactions))]
+        self._weigh()
         return begun
 
     def _again(self, vias: int, toward: Endpoint) -> Transaction | None:
         """An earlier INVITE on the same hop: as far from the caller, to the same place; over TCP the next one
         may come by another connection.
         """
-        earlier = (known for known in self._transactions.values() if known.forming)
-        return next((known for known in earlier if (known.vias, known.toward) == (vias, toward)), None)
+        for known in self._transactions.values():
+            if known.forming and known.vias == vias and known.toward == toward:
+                return known
+        return None
 
     def learn(self, transaction: Transaction, source: Endpoint, destination: Endpoint) -> None:
         """A message of a known transaction went this way: so did its leg."""
@@ -129,11 +134,6 @@ class Hops:
         """The INVITE that a CANCEL is for: same branch, same number (RFC 3261 section 9.1)."""
         return self._transactions.get(_key(cancel, "INVITE"))
 
-    @property
-    def weight(self) -> int:
-        """Roughly how many bytes this takes."""
-        return 500 * len(self._transactions) + 200 * len(self._paths)
-
     def _by_hosts(self, path: tuple[Endpoint, Endpoint]) -> int | None:
         hosts = {path[0].host, path[1].host}
         matching = (leg for known, leg in self._paths.items() if {known[0].host, known[1].host} == hosts)
@@ -143,6 +143,10 @@ class Hops:
         self.legs = max(self.legs, leg + 1)
         if len(self._paths) < MAX_PATHS:
             self._paths[path] = leg
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self.weight = 500 * len(self._transactions) + 200 * len(self._paths)
 
 
 def _path(source: Endpoint, destination: Endpoint) -> tuple[Endpoint, Endpoint]:
@@ -155,4 +159,4 @@ def _key(message: SipMessage, method: str) -> tuple[str, int, str, str]:
 
 
 def _vias(message: SipMessage) -> int:
-    return sum(value.count(",") + 1 for value in message.all("via"))
+    return sum([value.count(",") + 1 for name, value in message.headers if name == "via"])

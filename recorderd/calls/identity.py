@@ -6,6 +6,8 @@ make different ones the same; so a long one is replaced by its beginning and a d
 
 from hashlib import blake2b
 
+from recorderd.wire.sip import SipMessage
+
 MAX_ID = 255  #: characters; longer identifiers become `MAX_ID` characters
 
 
@@ -15,3 +17,11 @@ def bounded_id(text: str) -> str:
         return text
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"{text[: MAX_ID - 1 - len(digest)]}#{digest}"
+
+
+def bounded_tags(message: SipMessage) -> tuple[str, str]:
+    """The From tag and the To tag of a message."""
+    from_tag, to_tag = message.from_.tag, message.to.tag
+    if len(from_tag) <= MAX_ID and len(to_tag) <= MAX_ID:
+        return from_tag, to_tag
+    return bounded_id(from_tag), bounded_id(to_tag)

@@ -23,10 +23,11 @@ from recorderd.calls.join_settings import (
 )
 from recorderd.calls.numbers import Numbers, tail
 from recorderd.calls.questions import Question
-from recorderd.calls.states import State
+from recorderd.calls.states import ENDED
 from recorderd.calls.transfers import NAMING, Transfers
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sip import SipMessage
+from recorderd.wire.sip_party import Party
 from recorderd.wire.sip_references import header_marks, is_focus, session_ids
 
 #: Sippy's B2BUA makes the Call-ID of the second call so.
@@ -67,18 +68,17 @@ class Joining:
             return
         if message.method is None:
             source, destination = destination, source
-        told = {name for name, _ in message.headers}
-        marks = self._marks_in(call, message, told)
+        marks = self._marks_in(call, message)
         self._ends[call.key] = source, destination
-        how = self._join(call, message, told, marks, source, destination, now)
+        how = self._join(call, message, marks, source, destination, now)
         if how:
             self.joined.append((call.key, how))
         for mark in marks:
-            known = self._marks.get(mark, call.key)
-            if self.conversations.key(known) != self.conversations.key(call.key):
-                self._share(mark)
-            if mark not in self._marks:
+            known = self._marks.get(mark)
+            if known is None:
                 self._marks[mark] = call.key
+            elif self.conversations.key(known) != self.conversations.key(call.key):
+                self._share(mark)
         self._marks_of.setdefault(call.key, []).extend(marks)
         self._numbers.add(call, *self._keys(call, source, destination))
 
@@ -86,14 +86,13 @@ class Joining:
         self,
         call: Call,
         message: SipMessage,
-        told: set[str],
         marks: list[tuple[str, str]],
         source: Endpoint,
         destination: Endpoint,
         now: int,
     ) -> str:
         """By which rule it joined; empty where by none."""
-        rules = self.settings.rules
+        rules, told = self.settings.rules, message.first.keys()
         if "transfer" in rules and not told.isdisjoint(NAMING) and self.transfers.named(call, message):
             return "transfer"
         for mark in marks:
@@ -115,10 +114,9 @@ class Joining:
             return self._by_numbers(call, source, destination, now)
         return ""
 
-    def focus(self, call: Call, message: SipMessage, *, by_caller: bool) -> None:
+    def focus(self, call: Call, found: Party, *, by_caller: bool) -> None:
         """One end of a call turns out to be the focus of a conference."""
-        found = is_focus(message) if "conference" in self.settings.rules else None
-        if found is None:
+        if "conference" not in self.settings.rules:
             return
         leg = self.conversations.leg(call.key)
         if leg is None or leg.how == "conference":
@@ -167,8 +165,8 @@ class Joining:
 
     # -- marks
 
-    def _marks_in(self, call: Call, message: SipMessage, told: set[str]) -> list[tuple[str, str]]:
-        rules, found = self.settings.rules, []
+    def _marks_in(self, call: Call, message: SipMessage) -> list[tuple[str, str]]:
+        rules, told, found = self.settings.rules, message.first.keys(), []
         if "header" in rules and not told.isdisjoint(self.settings.headers):
             values = header_marks(message, self.settings.headers)
             found += [("header", bounded_id(value)) for value in values if value != call.call_id]
@@ -205,7 +203,7 @@ class Joining:
         living = [
             leg
             for leg in found.legs.values()
-            if not leg.over and leg.call.state is not State.ENDED and leg.call.key in self._ends
+            if not leg.over and leg.call.state is not ENDED and leg.call.key in self._ends
         ]
         for leg in reversed(living):
             if self._one(self._ends[leg.call.key][1].host) == self._one(source.host):
@@ -332,7 +330,7 @@ class Joining:
         """The calls with both numbers of a call that it may continue."""
         caller, callee = tail(call.from_user), tail(call.to_user)
         both = self._numbers.all_of(ELSEWHERE, "both", caller, callee) if caller and callee else []
-        return [one for one in both if self._continues(one, source, destination)]
+        return [one for one in both if self._continues(one, source, destination)] if both else []
 
     def _continues(self, known: Call, source: Endpoint, destination: Endpoint) -> bool:
         """Whether a call may be what the host made of a known one that has reached nobody so far."""
@@ -362,7 +360,7 @@ class Joining:
         """Whether a call may be what the host made of a known one: it leaves where that one went to."""
         ends = self._ends.get(known.key)
         here = self._one(source.host)
-        if ends is None or known.state is State.ENDED or self._one(ends[1].host) != here:
+        if ends is None or known.state is ENDED or self._one(ends[1].host) != here:
             return False
         # Where all is on one host only the ports tell who is who.
         return self._one(ends[0].host) != here or (ends[1] == source and ends[0] != destination)
@@ -370,7 +368,7 @@ class Joining:
     def _elsewhere(self, known: Call, source: Endpoint, destination: Endpoint) -> bool:
         """Whether nothing tells that the host of a known call is not this one by another address."""
         ends = self._ends.get(known.key)
-        if ends is None or known.state is State.ENDED:
+        if ends is None or known.state is ENDED:
             return False
         return source.host not in (ends[0].host, ends[1].host) and destination.host != ends[1].host
 

@@ -13,7 +13,7 @@ section 5.1).
 from enum import Enum
 from typing import Final, NamedTuple
 
-from recorderd.calls.events import SIDES, Side, other
+from recorderd.calls.events import Side, other
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp import MediaDescription, SessionDescription, nowhere
 
@@ -54,6 +54,8 @@ class Expectation(NamedTuple):
 
 def audio_lines(description: SessionDescription) -> Lines:
     """The audio m-lines of a description, refused ones included."""
+    if len(description.media) == 1:
+        return {0: description.media[0]} if description.media[0].kind == "audio" else {}
     lines = [(index, media) for index, media in enumerate(description.media) if media.kind == "audio"]
     if len(lines) < len(description.media):
         others = {number for media in description.media if media.kind != "audio" for number in media.formats}
@@ -146,20 +148,22 @@ class Negotiation:
 
     def described(self, winner: str) -> bool:
         """Whether both sides' descriptions were seen."""
-        return ("caller", "") in self._said and ("callee", winner) in self._said
+        return _CALLER in self._said and ("callee", winner) in self._said
 
     def audio(self, winner: str) -> bool:
         """Whether an audio stream was agreed on, as far as descriptions were seen."""
-        mine, theirs = self._said.get(("caller", "")), self._said.get(("callee", winner))
-        return any(
-            (mine is None or _open(mine.get(index))) and (theirs is None or _open(theirs.get(index)))
-            for index in {**(mine or {}), **(theirs or {})}
-        )
+        mine, theirs = self._said.get(_CALLER), self._said.get(("callee", winner))
+        if mine is None or theirs is None:
+            return any(map(_open, (mine or theirs or {}).values()))
+        return any(_open(media) and _open(theirs.get(index)) for index, media in mine.items())
 
     def senders(self, winner: str) -> frozenset[Side]:
         """The sides that are to send: they say so and the other takes it, as far as both were seen."""
-        said = {"caller": self._said.get(("caller", "")), "callee": self._said.get(("callee", winner))}
-        return frozenset(side for side in SIDES if _sends(said[side], said[other(side)]))
+        caller, callee = self._said.get(_CALLER), self._said.get(("callee", winner))
+        found: set[Side] = {"caller"} if _sends(caller, callee) else set()
+        if _sends(callee, caller):
+            found.add("callee")
+        return frozenset(found)
 
     @property
     def weight(self) -> int:
@@ -202,7 +206,7 @@ class Negotiation:
     def _commit(self, side: Side, fork: str, lines: Lines, *, is_offer: bool) -> None:
         slot = _slot(side, fork)
         before = self._said.get(slot)
-        self._said[slot] = _with_known_addresses(lines, before or {})
+        self._said[slot] = _with_known_addresses(lines, before) if before else lines
         if len(self._said) > MAX_FORKS:
             self._forget_fork(fork)
         peer = self._said.get(_slot(other(side), fork))
@@ -233,7 +237,10 @@ def _open(media: MediaDescription | None) -> bool:
 
 def _main(lines: Lines | None) -> MediaDescription | None:
     """The stream that speaks for the description: the first that is not refused."""
-    return next((media for media in (lines or {}).values() if _open(media)), None)
+    for media in (lines or {}).values():
+        if media.endpoint is not None:
+            return media
+    return None
 
 
 def _holds(lines: Lines, before: Lines | None, offer: Lines | None) -> bool | None:
@@ -243,12 +250,13 @@ def _holds(lines: Lines, before: Lines | None, offer: Lines | None) -> bool | No
     `recvonly` leaves no other answer than `sendonly`, and `inactive` only itself. For the same reason an
     offer that repeats its side's last direction, as a session refresh does, says nothing new.
     """
-    media, previous = _main(lines), _main(before)
+    media = _main(lines)
     if media is None or media.receives:
         return False
     if offer is not None:
         offered = _main(offer)
         return True if offered is not None and offered.sends else None
+    previous = _main(before)
     unchanged = previous is not None and (previous.direction, previous.held) == (media.direction, media.held)
     return None if unchanged else True
 
@@ -281,7 +289,7 @@ def _lost(media: MediaDescription) -> bool:
 def _expected(side: Side, lines: Lines, peers: list[Lines]) -> list[Expectation]:
     found: list[Expectation] = []
     for index, media in lines.items():
-        if media.endpoint is None or _lost(media):
+        if media.endpoint is None or nowhere(media.endpoint.host):
             continue
         matching = [peer[index] for peer in peers if index in peer]
         if matching and matching[0].endpoint is None and not any(map(_open, matching)):

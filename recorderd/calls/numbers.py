@@ -1,6 +1,7 @@
 """When two signallings name the same number, and which calls could be one for that."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -10,6 +11,7 @@ TAIL: Final = 7
 """Digits that tell a number whatever stands before them: +49 30 ..., 0049 30 ..., 030 ..."""
 
 _NOBODY: Final = frozenset({"", "anonymous", "unknown", "unavailable", "restricted", "private", "invalid"})
+_USUAL_LENGTH: Final = 64  # characters of a number or name that is worth to be remembered
 _KEPT: Final = str.maketrans("", "", "+-.() ")
 
 
@@ -17,10 +19,18 @@ def tail(user: str) -> str | None:
     """What two spellings of a number have in common: its last `TAIL` digits, or all of a shorter one or of a
     name; None where it names nobody.
     """
+    return _usual_tail(user) if len(user) <= _USUAL_LENGTH else _tail(user)
+
+
+def _tail(user: str) -> str | None:
     plain = user.lower().translate(_KEPT)
     if plain in _NOBODY:
         return None
     return plain[-TAIL:] if plain.isdecimal() else plain
+
+
+# Asked for several times as a call begins, and again when others begin that may be the same.
+_usual_tail = lru_cache(maxsize=4096)(_tail)
 
 
 class Numbers:
@@ -46,7 +56,7 @@ class Numbers:
 
     def any(self, *keys: tuple[str, ...]) -> bool:
         """Whether there are calls under any of these keys."""
-        return any(key in self._calls for key in keys)
+        return not self._calls.keys().isdisjoint(keys)
 
     def all_of(self, most: int, *key: str) -> list[Call]:
         """The calls under a key, the newest first; none where there are more than ``most``."""

@@ -1,8 +1,8 @@
 """What became of a call: every call that was seen ends with exactly one outcome and its reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from recorderd.calls.call import Call
 from recorderd.calls.events import Side
@@ -29,8 +29,7 @@ REFUSED: Final = "disk full: no room for another recording"
 STILL: Final = "no media for"
 
 
-@dataclass(frozen=True, slots=True)
-class MediaFacts:
+class MediaFacts(NamedTuple):
     """What the recorder got of a call.
 
     Attributes:
@@ -46,7 +45,7 @@ class MediaFacts:
         undecodable: of each track that is there and cannot be heard, what is the matter with it.
     """
 
-    tracks: Mapping[Side, int] = field(default_factory=dict)
+    tracks: Mapping[Side, int] = MappingProxyType({})
     recorder_drops: int = 0
     encrypted: bool = False
     interrupted: str | None = None
@@ -57,8 +56,7 @@ class MediaFacts:
     undecodable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a call.
 
     `complete`: all that was to be recorded is there. `partial`: some of it. `missing`: nothing, though the

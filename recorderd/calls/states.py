@@ -26,6 +26,10 @@ class State(Enum):
     ENDED = "ended"  #: over; kept for a while so that late repetitions are recognised
 
 
+ENDED: Final = State.ENDED
+"""Asked for with each message, and an Enum takes its time to find a member."""
+
+
 class Signal(Enum):
     """What a message, or the lack of one, means for the state of its call."""
 

@@ -12,15 +12,16 @@ from recorderd.calls.call import Call
 from recorderd.calls.conversations import Conversations
 from recorderd.calls.engine import CallEngine, address
 from recorderd.calls.events import CallEvent, CallStarted, MediaExpected, Side
-from recorderd.calls.identity import bounded_id
+from recorderd.calls.identity import bounded_id, bounded_tags
 from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.joining import Joining
-from recorderd.calls.states import State
+from recorderd.calls.states import ENDED, State
 from recorderd.calls.timers import Limits, Timers
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.printable import printable
 from recorderd.wire.sip import SipMessage
 from recorderd.wire.sip_party import Party
+from recorderd.wire.sip_references import is_focus
 
 _MAX_TEXT = 128  # characters of a name or address that are shown
 
@@ -53,7 +54,6 @@ class CallTable:
         self._calls: dict[str, CallEngine] = {}
         self._dialogs: dict[tuple[str, str], str] = {}  # (Call-ID, caller's tag) to the newest call with them
         self._newest: dict[str, str] = {}  # Call-ID to the newest call with it
-        self._weights: dict[str, int] = {}
         self._weight = 0
         self._forgotten: set[str] = set()  # ended calls that are done with
         self._lingered: set[str] = set()  # ended calls that nothing late comes for any more
@@ -61,7 +61,7 @@ class CallTable:
 
     def __len__(self) -> int:
         """How many calls are in progress."""
-        return len(self._calls) - self._timers.count(State.ENDED) - len(self._lingered)
+        return len(self._calls) - self._timers.count(ENDED) - len(self._lingered)
 
     def message(
         self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
@@ -77,7 +77,7 @@ class CallTable:
         self.counters["messages"] += 1
         self._timers.advance(now)
         engine = self._find(message)
-        if engine is not None and engine.call.state is State.ENDED:
+        if engine is not None and engine.call.state is ENDED:
             if message.method != "INVITE" or message.to.tag or engine.repeats(message):
                 self.counters["late"] += 1
                 return []
@@ -103,7 +103,7 @@ class CallTable:
         self._timers.advance(now)
         events: list[CallEvent] = []
         for key, state in self._timers.due():
-            if state is not State.ENDED:
+            if state is not ENDED:
                 events += self._end(key, now, "timeout")
             elif key in self._forgotten:
                 self._remove(key)
@@ -158,13 +158,13 @@ class CallTable:
     def of(self, message: SipMessage) -> tuple[Call, Side] | None:
         """The call in progress that a message belongs to, and the side that its From names."""
         engine = self._find(message)
-        if engine is None or engine.call.state is State.ENDED:
+        if engine is None or engine.call.state is ENDED:
             return None
         return engine.call, engine.ends(message)[0]
 
     def active(self) -> Iterator[Call]:
         """The calls in progress, oldest first."""
-        return (engine.call for engine in self._calls.values() if engine.call.state is not State.ENDED)
+        return (engine.call for engine in self._calls.values() if engine.call.state is not ENDED)
 
     def forget(self, call: str) -> None:
         """Say that a call is done with; every call that was started must be forgotten some day.
@@ -176,8 +176,8 @@ class CallTable:
         engine = self._calls.get(call)
         if engine is None:
             return
-        lingers = engine.call.state is State.ENDED and call not in self._lingered
-        if lingers and self._timers.count(State.ENDED) <= self._limits.ended_calls:
+        lingers = engine.call.state is ENDED and call not in self._lingered
+        if lingers and self._timers.count(ENDED) <= self._limits.ended_calls:
             self._forgotten.add(call)
         else:
             self._remove(call)
@@ -186,8 +186,8 @@ class CallTable:
 
     def _find(self, message: SipMessage) -> CallEngine | None:
         call_id = bounded_id(message.call_id)
-        for party in (message.from_, message.to):
-            key = self._dialogs.get((call_id, bounded_id(party.tag)))
+        for tag in bounded_tags(message):
+            key = self._dialogs.get((call_id, tag))
             if key is not None:
                 return self._calls[key]
         return self._challenged(message, call_id)
@@ -197,7 +197,7 @@ class CallTable:
         first, *_ = tags = list(tags)
         for tag in tags:
             key = self._dialogs.get((call_id, tag))
-            if key is not None and self._calls[key].call.state is not State.ENDED:
+            if key is not None and self._calls[key].call.state is not ENDED:
                 return key, "caller" if tag == first else "callee"
         return None
 
@@ -254,7 +254,9 @@ class CallTable:
             side, _ = engine.ends(message)
             self.joining.transfers.referred(engine.call, side, message, destination, now)
         elif 200 <= message.status < 300 and message.cseq_method == "INVITE":
-            self.joining.focus(engine.call, message, by_caller=engine.ends(message)[0] == "callee")
+            focus = is_focus(message)
+            if focus is not None:
+                self.joining.focus(engine.call, focus, by_caller=engine.ends(message)[0] == "callee")
         events = engine.message(message, source, destination, now)
         self._timers.arm(engine.call.key, before, engine.call.state)
         self._weigh(engine)
@@ -281,16 +283,14 @@ class CallTable:
         return events
 
     def _weigh(self, engine: CallEngine) -> None:
-        key = engine.call.key
-        weight, before = 0 if engine.call.state is State.ENDED else engine.weight, self._weights.get(key, 0)
-        if weight != before:
-            self._weight += weight - before
-            self._weights[key] = weight
+        weight = 0 if engine.call.state is ENDED else engine.weight
+        self._weight += weight - engine.weighed
+        engine.weighed = weight
 
     def _remove(self, key: str) -> None:
         engine = self._calls.pop(key)
         call_id = engine.call.call_id
-        self._weight -= self._weights.pop(key, 0)
+        self._weight -= engine.weighed
         self._timers.disarm(key, engine.call.state)
         self._forgotten.discard(key)
         self._lingered.discard(key)

@@ -70,7 +70,8 @@ class Timers:
     def advance(self, now: int) -> None:
         """Tell the time, in ns since the epoch."""
         if self._last is not None and now > self._last:
-            self._elapsed += min(now - self._last, MAX_STEP)
+            step = now - self._last
+            self._elapsed += step if step < MAX_STEP else MAX_STEP
         self._last = now
 
     def leapt(self, by: int) -> None:

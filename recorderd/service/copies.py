@@ -74,11 +74,15 @@ class Copies:
         last = 0
         if side == "callee":
             expected = self._calls.get(call).expectations.values()
-            last = max((hop for event in expected for hop in event.legs), default=0)
+            last = max([event.legs[-1] for event in expected], default=0)
         return self._conversations.voice(call, side, hops, last)
 
     def nearest(self, calls: tuple[str, ...], side: Side, hops: tuple[int, ...]) -> Voice:
         """The same for a stream that runs between addresses which several calls announced."""
+        if len(calls) == 1:
+            return self.voice(calls[0], side, hops)
+        if len(calls) == 1:
+            return self.voice(calls[0], side, hops)
         key = self._conversations.key(calls[0])
         voices = [self.voice(call, side, hops) for call in calls if self._conversations.key(call) == key]
         return min(voices, key=lambda voice: voice.rank)
@@ -120,7 +124,8 @@ class Copies:
             if stream is better or stream.displaced or stream.retired:
                 continue
             copy = self.voice(stream.call, stream.speaker, stream.hops)
-            if self._covers(better, copy, stream.source):
+            # Nothing covers a phone's own stream.
+            if copy.copied and self._covers(better, copy, stream.source):
                 row = self._end(stream, better.since_us)
                 session.event("covered", better.since_us, stream=stream.number)
                 self.put_aside(row, session, copy, stream.hops, better)

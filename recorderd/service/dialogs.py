@@ -96,7 +96,8 @@ class Dialogs:
             for signal, message in [(signal, self._read(signal)) for signal in part]:
                 if message is not None:
                     events = self._calls.message(message, signal.source, signal.destination, signal.time_ns)
-                    self._admit(events, message, signal)
+                    if events:
+                        self._admit(events, message, signal)
                     if self._calls.joining.joined:
                         self.joined()
                     self._pausing.heed(message, signal.time_ns)

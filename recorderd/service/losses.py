@@ -27,6 +27,9 @@ class Lost:
         return any(span.start_us < mine.end_us and mine.start_us < span.end_us for mine in self.spans)
 
 
+_NOTHING: Final = Lost()
+
+
 class Losses:
     """All losses of a recorder, as far as calls that are not over may need them."""
 
@@ -47,6 +50,8 @@ class Losses:
 
     def during(self, start_us: float, end_us: float) -> Lost:
         """What was, or may have been, lost in a stretch of time."""
+        if not self._spans:
+            return _NOTHING
         found = [
             (count, span)
             for count, span in zip(self._counts, self._spans, strict=True)

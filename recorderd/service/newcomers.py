@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from recorderd.calls.binding import Binding, Standing
@@ -110,7 +109,7 @@ class Newcomers:
             self._pausing.begun(session)
         since_us = origin.since_ns // 1000
         if voice.call != binding.call:
-            binding = replace(binding, call=voice.call)
+            binding = binding._replace(call=voice.call)
         label = f"{voice.label}-line-{binding.line + 1}" if binding.line else voice.label
         stream = session.add_stream(
             row, origin.ssrc, origin.source, origin.destination, binding, since_us, label

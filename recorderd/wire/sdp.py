@@ -30,6 +30,11 @@ _NOWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104
 _ATTRIBUTES = frozenset({"fingerprint", "zrtp-hash", "rtcp-mux", "ptime", "label"})
 _KEYING = (("fingerprint", "DTLS-SRTP"), ("zrtp-hash", "ZRTP"))
 _HOST = re.compile(r"[0-9A-Za-z.:_%-]{1,255}")
+# What nearly all telephones send: nothing but their address before the first m-line, and that with a port.
+_PLAIN = re.compile(
+    r"v=0\r?\no=([^\r\n]{1,256})\r?\ns=[^\r\n]*\r?\nc=IN IP4 ([1-9][0-9.]{5,13}[0-9])\r?\n"
+    r"(?:b=[^\r\n]*\r?\n)?t=[^\r\n]*\r?\nm=([a-z]{1,32}) ([1-9][0-9]{0,4}) "
+)
 _KIND = re.compile(r"[!-~]{1,32}")
 
 
@@ -137,7 +142,9 @@ def _parse(body: bytes) -> SessionDescription:
     return SessionDescription(session.origin, tuple(found), tuple(dict.fromkeys(defects))[:_MAX_DEFECTS])
 
 
-_usual = lru_cache(maxsize=256)(_parse)
+@lru_cache(maxsize=256)
+def _usual(body: bytes) -> SessionDescription:
+    return _plain(body.decode("utf-8", "replace")) or _parse(body)
 
 
 def nowhere(host: str) -> bool:
@@ -178,6 +185,9 @@ class _Level(NamedTuple):
     attributes: Mapping[str, str]
     crypto: tuple[Crypto, ...]
     defects: tuple[str, ...]
+
+
+_SOMEWHERE: Final = _Level("", "192.0.2.1", None, (), {}, (), ())
 
 
 def _read(lines: str) -> _Level:
@@ -256,6 +266,34 @@ def _media(description: str, level: _Level, session: _Level, defects: list[str])
         crypto=level.crypto,
         keying=keying,
     )
+
+
+def _plain(text: str) -> SessionDescription | None:
+    """A description that has no attributes before its only m-line; None for any other."""
+    found = _PLAIN.match(text)
+    if found is None:
+        return None
+    origin, host, kind, port = found.groups()
+    stream = _usual_stream(kind, text[found.end() :])
+    if stream is None or int(port) > 65535:
+        return None
+    media, defects = stream
+    here = MediaDescription._make((kind, Endpoint(host, int(port)), *media[2:]))
+    return SessionDescription(origin.strip(" \t"), (here,), defects)
+
+
+@lru_cache(maxsize=256)
+def _usual_stream(kind: str, rest: str) -> tuple[MediaDescription, tuple[str, ...]] | None:
+    """What a description says behind the port of its m-line, and what is wrong with that; None where it has
+    another m-line, or an address there.
+    """
+    description, _, lines = rest.partition("\n")
+    level = _read(lines)
+    if "\nm=" in rest or level.connection is not None:
+        return None
+    defects = list(level.defects)
+    media = _media(f"{kind} 9 {description}", level, _SOMEWHERE, defects)
+    return media, tuple(dict.fromkeys(defects))[:_MAX_DEFECTS]
 
 
 _Attributes = tuple[tuple[str, str], ...]

@@ -1,13 +1,11 @@
 """One message of the signalling, however it came: by UDP, in a stream, or passed on in HEP."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from recorderd.wire.endpoint import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Signalling:
+class Signalling(NamedTuple):
     """One message to or from a SIP port. ``truncated``: the capture kept only this beginning of it.
 
     ``time_ns`` is when it was whole, by the capture clock. ``transport`` is how it was seen: 'udp', 'tcp',
@@ -17,9 +15,14 @@ class Signalling:
     time_ns: int
     source: Endpoint
     destination: Endpoint
-    payload: bytes = field(repr=False)
+    payload: bytes
     transport: str = "udp"
     truncated: bool = False
+
+    def __repr__(self) -> str:
+        ends = f"source={self.source!r}, destination={self.destination!r}"
+        how = f"transport={self.transport!r}, truncated={self.truncated!r}"
+        return f"Signalling(time_ns={self.time_ns!r}, {ends}, {how})"
 
 
 class Framed(NamedTuple):

@@ -6,7 +6,7 @@ header count and time are bounded.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,10 +46,12 @@ class SipMessage(NamedTuple):
         status: a response's code, 100..699; 0 for a request.
         reason: a response's reason phrase, may be empty.
         headers: (lower-case long name, value), in order, folded lines joined.
+        first: the first value of each.
         body: what Content-Length covers, or the rest of the datagram.
         call_id: never empty.
         cseq: 0..2^32-1, or -1 when a request has none that can be read.
         cseq_method: of CSeq; for a request without a readable CSeq the request's own.
+        request_method: the method of the request that this is, or that this is a response to.
         from_: the dialog end that sent the request (also in its response).
         to: the other end.
         content_type: the media type, lower case, without parameters; empty when there is none.
@@ -63,10 +65,12 @@ class SipMessage(NamedTuple):
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...]
+    first: Mapping[str, str]
     body: bytes
     call_id: str
     cseq: int
     cseq_method: str
+    request_method: str
     from_: Party
     to: Party
     content_type: str
@@ -75,21 +79,12 @@ class SipMessage(NamedTuple):
 
     def header(self, name: str) -> str | None:
         """The first value of a header, by its long or compact name in any case."""
-        wanted = _canonical(name)
-        for known, value in self.headers:
-            if known == wanted:
-                return value
-        return None
+        return self.first.get(_canonical(name))
 
     def all(self, name: str) -> list[str]:
         """All values of a header, one a field, in order; lists within a field are not split."""
         wanted = _canonical(name)
         return [value for known, value in self.headers if known == wanted]
-
-    @property
-    def request_method(self) -> str:
-        """The method of the request that this is, or that this is a response to."""
-        return self.cseq_method if self.method is None else self.method
 
 
 def parse_sip(data: bytes) -> SipMessage:
@@ -126,10 +121,12 @@ def parse_sip(data: bytes) -> SipMessage:
         status,
         reason,
         tuple(head.headers),
+        values,
         _body(data[body_at:] if body_at else b"", head.headers, values, defects),
         call_id,
         cseq,
         cseq_method,
+        cseq_method if method is None else method,
         _party("From", values.get("from"), defects),
         _party("To", values.get("to"), defects),
         values.get("content-type", "").partition(";")[0].strip().lower(),
@@ -160,6 +157,10 @@ def _branch(via: str) -> str:
 def _start_line(line: str, defects: list[str]) -> tuple[str | None, str, int, str]:
     """(method, uri, status, reason) of a request line or status line (RFC 3261 sections 7.1 and 7.2)."""
     line = line.rstrip("\r")
+    method, _, rest = line.partition(" ")
+    uri, _, version = rest.partition(" ")
+    if version == "SIP/2.0" and uri and "\t" not in uri and _TOKEN.fullmatch(method):
+        return method, uri, 0, ""
     status = _usual_status(line) if len(line) <= _USUAL_LENGTH else _status(line)
     if status:
         version, code, reason = status

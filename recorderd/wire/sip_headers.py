@@ -39,10 +39,18 @@ COMPACT = {
     "y": "identity",
 }
 
+_OFTEN = (
+    *("Via", "From", "To", "Call-ID", "CSeq", "Contact", "Max-Forwards", "Content-Type", "Content-Length"),
+    *("User-Agent", "Server", "Allow", "Supported", "Require", "Expires", "Date", "Accept", "Route"),
+    *("Record-Route", "Session-Expires", "Min-SE", "Timestamp", "P-Asserted-Identity", "Remote-Party-ID"),
+    *("Privacy", "Diversion", "Reason", "Session-ID", "Allow-Events", "Authorization"),
+)
+_USUAL = {**{name: name.lower() for name in _OFTEN}, **COMPACT}
+
 _NAME = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,256}")  # RFC 3261 section 25.1: token
 _USUAL_LENGTH = 32  # characters of a name that is worth to be remembered
-_USUAL_LINE = 256  # and of a whole line
 _BLANK = " \t\r"
+_FOLDS = frozenset(" \t\r")  # a line that begins so is folded, or no header
 _TOO_MANY = f"more than {MAX_HEADERS} headers"
 
 
@@ -95,27 +103,15 @@ def _text(line: bytes) -> str:
 
 
 def _usual_fields(lines: list[str]) -> list[tuple[str, str]]:
-    """The header fields where each is a line of its own with a usual name; empty where one is not."""
+    """The header fields where each is a line of its own with a name; empty where one is not."""
     fields: list[tuple[str, str]] = []
     for line in lines[1:]:
-        field = _usual_field(line) if len(line) <= _USUAL_LINE else _field(line)
-        if field is None:
+        name, colon, value = line.partition(":")
+        known = _USUAL.get(name) or ("" if line[:1] in _FOLDS else _long_name(name))
+        if not known or not colon:
             return []
-        fields.append(field)
+        fields.append((known, value.strip(_BLANK)))
     return fields
-
-
-def _field(line: str) -> tuple[str, str] | None:
-    """A line's name and value; None for one that is folded or of no usual name."""
-    name, colon, value = line.partition(":")
-    if not colon or len(name) > _USUAL_LENGTH or line[0] in _BLANK:
-        return None
-    known = _known(name)
-    return (known, value.strip(_BLANK)) if known else None
-
-
-# The messages of a call have most of their lines in common, those of telephones of one make many.
-_usual_field = lru_cache(maxsize=4096)(_field)
 
 
 def _fields(lines: list[str], defects: list[str]) -> list[tuple[str, str]]:

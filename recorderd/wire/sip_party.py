@@ -52,8 +52,8 @@ def parse_party(value: str) -> tuple[Party, bool]:
 def _parse(value: str) -> tuple[Party, bool]:
     usual = _USUAL.fullmatch(value)
     if usual:
-        display, uri, user, host, tag = usual.groups(default="")
-        return Party(display[:_MAX_DISPLAY], uri, user, canonical_host(host), tag), True
+        display, uri, user, host, tag = usual.groups("")  # such a host is canonical
+        return Party(display[:_MAX_DISPLAY], uri, user, host, tag), True
     return _parse_any(value)
 
 
