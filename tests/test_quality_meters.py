@@ -344,6 +344,26 @@ def test_rows_of_nobody_are_left_out() -> None:
     assert meters.figures(track) == measure(packets.reshape(-1))
 
 
+@pytest.mark.parametrize("width", [160, 172])
+def test_rows_of_nobody_between_tracks(width: int) -> None:
+    """Tracks of both laws, one of them too loud."""
+    meters, wave = Meters(), _with_pauses(speech_at(-26))[:32_000]
+    voices = {law: _packets(wave * gain, law) for law, gain in (("pcmu", 1.0), ("pcma", 30.0))}
+    tracks = {law: meters.open() for law in LAWS}
+    nobody = np.full((7, 160), 0x80, np.uint8)
+    for at in range(0, 200, 50):
+        parts = [voices["pcmu"][at : at + 50], nobody, voices["pcma"][at : at + 50], nobody]
+        payload = np.full((114, width), 0x80, np.uint8)
+        payload[:, :160] = np.concatenate(parts)
+        kind = np.repeat(np.array([PCMU, OTHER, PCMA, OTHER], np.uint8), [50, 7, 50, 7])
+        starts, order = np.array([0, 57]), np.array([tracks["pcmu"], tracks["pcma"]])
+        bad = meters.window(payload, np.full(114, 160, np.int32), kind, starts, starts + 50, order, starts)
+        assert bad.tolist() == [0, 0]
+    for law, track in tracks.items():
+        assert meters.figures(track) == measure(voices[law].reshape(-1), LAWS[law])
+    assert meters.figures(tracks["pcma"]).clipped > 0
+
+
 def test_two_streams_of_a_track() -> None:
     meters, packets = Meters(), _packets(_with_pauses(speech_at(-26)))[:200]
     track, other = meters.open(), meters.open()

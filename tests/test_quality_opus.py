@@ -126,6 +126,15 @@ def test_many_streams_measure_as_each_alone() -> None:
         assert meters.figures(track) == _measure(calls[number % 3])
 
 
+def test_nothing_is_left_of_a_track_whose_number_is_given_again() -> None:
+    noise = opus_packets(Samples(pcm(white(-58, 48_000 * 12))), SETTINGS["fec"], 12)
+    calls = [opus_packets(_conversation(seed, 12), SETTINGS["dtx"], 12) for seed in range(2)]
+    meters = Meters()
+    for call in (noise, *calls):
+        assert _measure(call, meters=meters) == _measure(call)
+        meters.close(0)
+
+
 def test_malformed_packets_are_counted() -> None:
     meters = Meters()
     track = meters.open()

@@ -1,6 +1,5 @@
 """Which tracks are put forward for a review, and in which words."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,11 +22,11 @@ LIMITS = Thresholds()
 
 def _track(label: str = "caller", **changes: Any) -> TrackFacts:
     facts = TrackFacts(label, FIGURES, packets=3000, lost=0, late=0, duplicates=0, gaps=(), duration_s=60.0)
-    return replace(facts, **changes)
+    return facts._replace(**changes)
 
 
 def _figures(**changes: Any) -> Figures:
-    return replace(FIGURES, **changes)
+    return FIGURES._replace(**changes)
 
 
 def _review(*tracks: TrackFacts, limits: Thresholds = LIMITS) -> Review:

@@ -26,7 +26,7 @@ def as_items(rows: NDArray[np.uint8]) -> NDArray[np.void]:
 def picked(rows: NDArray[np.uint8], which: Which) -> NDArray[np.uint8]:
     """Some rows of bytes (n, w), each moved whole."""
     if not rows.shape[1]:
-        return rows[which]
+        return np.empty((np.count_nonzero(which) if which.dtype == np.bool_ else len(which), 0), np.uint8)
     whole: NDArray[np.uint8] = as_items(rows)[which].view(np.uint8)
     return whole.reshape(-1, rows.shape[1])
 
@@ -35,3 +35,11 @@ def leading(mask: NDArray[np.bool_]) -> slice | None:
     """The rows (n) that a mask tells, where they are those from the first to some other; else None."""
     count = int(np.count_nonzero(mask))
     return slice(count) if mask[:count].all() else None
+
+
+def counts(starts: NDArray[np.intp], total: int) -> NDArray[np.intp]:
+    """How many rows each part has, where parts begin at ``starts`` and the last one ends at ``total``."""
+    ends = np.empty_like(starts)
+    ends[:-1], ends[-1:] = starts[1:], total
+    ends -= starts
+    return ends

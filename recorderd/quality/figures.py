@@ -1,10 +1,9 @@
 """What is said of how a track sounds."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """How a track sounds. Levels in dBov, times in seconds of sound."""
 
     speech_level_dbov: float | None

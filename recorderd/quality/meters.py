@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.g711 import RATE
-from recorderd.media.columns import grown, picked
+from recorderd.media.columns import counts, grown, picked
 from recorderd.media.streams import OPUS, OTHER, PCMA, PCMU
 from recorderd.quality.coded import FRAME, SILENCE, CodedFrames, Loudness
 from recorderd.quality.figures import Figures
@@ -26,7 +26,7 @@ from recorderd.quality.tallies import CHANGING, FRAME_S, STEADY
 from recorderd.quality.turns import AT_FIRST_S, AT_MOST_S, ENOUGH_S, EVERY_S, TURN_S, asked_now, in_turn
 from recorderd.quality.voice import judge
 
-CHUNK: Final = 12_288
+CHUNK: Final = 49_152
 """Packets taken in at once: enough that each step costs little, few enough to stay in the cache."""
 
 Places = NDArray[np.int64]
@@ -53,22 +53,22 @@ class Meters:
 
     def open(self) -> int:
         """Begin a track: its number. Numbers are given again after :meth:`close`."""
-        if not self._free:
-            self._free.append(self._used)
-            self._used += 1
-            if self._used > self._room:
-                self._grow(max(64, 2 * self._room))
-        track = self._free.pop()
-        self._spoken.clear(track)
-        if self._quiet.samples[track]:
-            self._quiet.clear(track)
-        self._opus.clear(track)
-        self._unsent[track] = 0
-        self._known[track] = False
-        return track
+        if self._free:
+            return self._free.pop()
+        self._used += 1
+        if self._used > self._room:
+            self._grow(max(64, 2 * self._room))
+        return self._used - 1
 
     def close(self, meter: int) -> None:
-        """The track is over, and its number free."""
+        """The track is over, and its number free. Nothing of it may be taken in any more."""
+        # Now what is kept of it is at hand: its figures were worked out just before.
+        self._spoken.clear(meter)
+        if self._quiet.samples[meter]:
+            self._quiet.clear(meter)
+        self._opus.clear(meter)
+        self._unsent[meter] = 0
+        self._known[meter] = False
         self._free.append(meter)
 
     def forget(self, stream: int) -> None:
@@ -76,21 +76,21 @@ class Meters:
 
     def figures(self, meter: int) -> Figures:
         """Work out the figures of all that a track took in; more may be taken in afterwards."""
-        shares = [self._spoken]
-        counts = self._spoken.counts(meter)
-        if self._quiet.samples[meter]:
-            shares.append(self._quiet)
-            counts += self._quiet.counts(meter)
-        peak = max(int(share.peak[meter]) for share in shares)
-        clipped = sum(share.clipped(meter) for share in shares)
-        unsent = int(self._unsent[meter])
-        activity = judge(counts)
+        tallied = self._spoken.counts(meter)
+        samples, peak = self._spoken.samples.item(meter), self._spoken.peak.item(meter)
+        clipped, unsent = self._spoken.clipped(meter), self._unsent.item(meter)
+        if quiet := self._quiet.samples.item(meter):
+            tallied += self._quiet.counts(meter)
+            samples += quiet
+            peak = max(peak, self._quiet.peak.item(meter))
+            clipped += self._quiet.clipped(meter)
+        activity = judge(tallied)
         return Figures(
             speech_level_dbov=activity.speech_level_dbov,
             noise_dbov=activity.noise_dbov,
             speech_s=activity.speech_frames * FRAME_S,
-            total_s=(sum(int(share.samples[meter]) for share in shares) + unsent) / RATE,
-            digital_silence_s=float(counts[CHANGING, 0] + counts[STEADY, 0]) * FRAME_S + unsent / RATE,
+            total_s=(samples + unsent) / RATE,
+            digital_silence_s=(tallied.item(CHANGING, 0) + tallied.item(STEADY, 0)) * FRAME_S + unsent / RATE,
             peak_dbov=dbov(float(peak) ** 2) if peak else None,
             clipped=clipped,
             clipped_s=clipped / RATE,
@@ -131,18 +131,16 @@ class Meters:
             self._spoken.weight[tracks] = np.where(often, EVERY_S / TURN_S, 1)
             if not listen.all():
                 self._not_heard(size, first[~listen], after[~listen], tracks[~listen])
-                rows = ranges(first[listen], after[listen])
-                payload, size, kind = picked(payload, rows), size[rows], kind[rows]
-                lengths = (after - first)[listen]
-                after = np.cumsum(lengths)
-                first, tracks = after - lengths, tracks[listen]
+                first, after, tracks = first[listen], after[listen], tracks[listen]
                 undecodable[listen] = self._hear(payload, size, kind, first, after, tracks)
                 return undecodable
         return self._hear(payload, size, kind, first, after, tracks)
 
     def _not_heard(self, size: NDArray[np.int32], first: Places, after: Places, tracks: Places) -> None:
-        so_far = np.concatenate((np.zeros(1, np.int64), np.cumsum(size, dtype=np.int64)))
-        self._spoken.sounded(tracks, so_far[after] - so_far[first])
+        edges = np.stack((first, after), axis=1).ravel()
+        # The last goes on to the end by itself.
+        samples = np.add.reduceat(size, edges[:-1] if edges[-1] == len(size) else edges)[::2]
+        self._spoken.sounded(tracks, samples.astype(np.int64))
 
     def _hear(
         self,
@@ -154,20 +152,20 @@ class Meters:
         tracks: Places,
     ) -> NDArray[np.int32]:
         undecodable = np.zeros(len(first), np.int32)
+        end = np.cumsum(after - first)
+        begin = end - (after - first)
         at = 0
         while at < len(first):
-            upto = int(np.searchsorted(after, first[at] + CHUNK, side="right"))
-            part = slice(at, max(upto, at + 1))
-            rows = slice(int(first[at]), int(after[part.stop - 1]))
-            self._chunk(
-                payload[rows],
-                size[rows],
-                kind[rows],
-                (first[part] - rows.start, after[part] - rows.start),
-                tracks[part],
-                undecodable[part],
-            )
-            at = part.stop
+            upto = max(int(np.searchsorted(end, begin[at] + CHUNK, side="right")), at + 1)
+            part = slice(at, upto)
+            stretches = begin[part] - begin[at], tracks[part], undecodable[part]
+            if np.array_equal(first[part][1:], after[part][:-1]):
+                span = slice(int(first[at]), int(after[upto - 1]))
+                self._chunk(payload[span], size[span], kind[span], None, *stretches)
+            else:
+                rows = ranges(first[part], after[part])
+                self._chunk(payload, size[rows], kind[rows], rows, *stretches)
+            at = upto
         return undecodable
 
     def _chunk(
@@ -175,26 +173,24 @@ class Meters:
         payload: Codes,
         size: NDArray[np.int32],
         kind: Codes,
-        stretches: tuple[Places, Places],
+        rows: Places | None,
+        starts: Places,
         tracks: Places,
         undecodable: NDArray[np.int32],
     ) -> None:
-        starts, ends = stretches
+        """Take in packets in stretches that begin at ``starts``: ``rows`` of the payload, or all of it."""
         coded, law = (kind == PCMU) | (kind == PCMA), (kind == PCMA).view(np.uint8)
         frames = coded & (size == FRAME)
-        if frames.all() and np.array_equal(starts[1:], ends[:-1]):
+        if frames.all():
             # What nearly every window is.
-            self._usual(self._coded.measure(payload[:, :FRAME], law), starts, tracks)
+            self._usual(self._coded.measure(payload[:, :FRAME], law, rows), starts, tracks)
             return
-        # The stretch of each row; -1, and so the last of `odd`, where it is of none.
-        owner = np.full(len(kind), -1)
-        owner[ranges(starts, ends)] = np.repeat(np.arange(len(starts)), ends - starts)
-        mine = owner >= 0
-        undecodable += np.bincount(owner[mine & (kind == OTHER)], minlength=len(starts)).astype(np.int32)
-        odd = np.zeros(len(starts) + 1, np.bool_)
+        payload = payload if rows is None else picked(payload, rows)
+        owner = np.repeat(np.arange(len(starts)), counts(starts, len(kind)))
+        undecodable += np.bincount(owner[kind == OTHER], minlength=len(starts)).astype(np.int32)
+        odd = np.zeros(len(starts), np.bool_)
         odd[owner[coded & (size != FRAME)]] = True
-        odd[-1] = False
-        usual = frames & mine & ~odd[owner]
+        usual = frames & ~odd[owner]
         if usual.any():
             first, of = runs(owner[usual])
             self._usual(self._frames(payload, law, usual), first, tracks[of])
@@ -204,7 +200,7 @@ class Meters:
             if which.any():
                 first, of = runs(owner[which])
                 self._recut(payload[which], size[which], first, tracks[of], number)
-        opus = np.flatnonzero(mine & (kind == OPUS))
+        opus = np.flatnonzero(kind == OPUS)
         if len(opus):
             undecodable += self._turns(Packets(payload, opus, size[opus], owner[opus], tracks))
 
@@ -213,7 +209,7 @@ class Meters:
         if 2 * np.count_nonzero(which) > len(which):
             # The others may hold anything, and cost less than picking rows does.
             return self._coded.measure(payload[:, :FRAME], law).only(which)
-        return self._coded.measure(payload[:, :FRAME][which], law[which])
+        return self._coded.measure(payload[:, :FRAME], law[which], np.flatnonzero(which))
 
     def _recut(
         self, payload: Codes, size: NDArray[np.int32], starts: Places, tracks: Places, law: int
@@ -230,7 +226,7 @@ class Meters:
 
     def _usual(self, loudness: Loudness, starts: Places, tracks: Places) -> None:
         """Take in what was measured of whole frames, in runs."""
-        samples = FRAME * np.diff(starts, append=len(loudness.power))
+        samples = FRAME * counts(starts, len(loudness.power))
         self._spoken.sounded(tracks, samples)
         self._spoken.extremes(loudness, starts, tracks, samples)
         self._spoken.levels(loudness.power, starts, tracks)
@@ -239,7 +235,7 @@ class Meters:
         """Hear some of the Opus packets of a window; returns how many of each stretch are malformed."""
         heard = self._opus.hear(packets)
         np.add.at(self._unsent, packets.tracks, heard.unsent)
-        lengths = np.diff(heard.starts, append=len(heard.loudness.power))
+        lengths = counts(heard.starts, len(heard.loudness.power))
         of = np.repeat(heard.stretches, lengths)
         for share, which in ((self._spoken, heard.speech), (self._quiet, ~heard.speech)):
             share.sounded_in_part(packets.tracks[which], heard.samples[which])
@@ -264,7 +260,7 @@ class Meters:
         """
         self._spoken.sounded_in_part(tracks, samples)
         if loudness is not None:
-            lengths = np.diff(starts, append=len(loudness.power))
+            lengths = counts(starts, len(loudness.power))
             self._spoken.extremes(loudness, starts, tracks[stretches], FRAME * lengths)
             self._spoken.turns(loudness.power, starts, tracks[stretches])
 

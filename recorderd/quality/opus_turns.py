@@ -111,14 +111,16 @@ class OpusTurns:
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` tracks."""
+        before = len(self._heard)
         for name in ("_credit", "_rested", "_heard"):
             setattr(self, name, grown(getattr(self, name), size))
+        self.clear(slice(before, size))
 
-    def clear(self, track: int) -> None:
+    def clear(self, tracks: int | slice) -> None:
         """Begin with nothing."""
-        self._credit[track] = int(CREDIT_S * RATE)
-        self._rested[track] = int(QUIET_EVERY_S * RATE)
-        self._heard[track] = 0
+        self._credit[tracks] = int(CREDIT_S * RATE)
+        self._rested[tracks] = int(QUIET_EVERY_S * RATE)
+        self._heard[tracks] = 0
 
     def hear(self, packets: Packets) -> Heard:
         """Take in the packets of a window, and hear some of them."""

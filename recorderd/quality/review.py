@@ -5,7 +5,7 @@ The reasons behind the defaults are in docs/quality.md.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.media.reception import Delivery
 from recorderd.quality.figures import Figures
@@ -63,8 +63,7 @@ class Gap:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TrackFacts:
+class TrackFacts(NamedTuple):
     """What is known of one track when its recording ends, or so far."""
 
     label: str

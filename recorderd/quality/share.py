@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import grown
+from recorderd.media.columns import counts, grown
 from recorderd.quality.coded import FRAME, Loudness
 from recorderd.quality.framing import ranges, runs
 from recorderd.quality.tallies import CHANGING, FRAME_S, RECENT, Tallies
@@ -29,9 +29,11 @@ class Share:
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` tracks."""
+        before = len(self.samples)
         self._tallies.grow(size)
         for name in ("samples", "peak", "weight", "_clipped", "_looked_at", "_waiting"):
             setattr(self, name, grown(getattr(self, name), size))
+        self.weight[before:] = 1
 
     def clear(self, track: int) -> None:
         """Begin with nothing."""
@@ -58,9 +60,10 @@ class Share:
 
     def levels(self, power: NDArray[np.float32], starts: Places, tracks: Places) -> None:
         """File frames that follow those before."""
-        if len(tracks) > 1 and len(np.unique(tracks)) < len(tracks):
+        sorted_tracks = np.sort(tracks)
+        if (sorted_tracks[1:] == sorted_tracks[:-1]).any():
             # A track with several streams: all that is one track's, one after the other.
-            lengths = np.diff(starts, append=len(power))
+            lengths = counts(starts, len(power))
             order = np.argsort(tracks, kind="stable")
             tracks, lengths, starts = tracks[order], lengths[order], starts[order]
             power = power[ranges(starts, starts + lengths)]
@@ -80,18 +83,12 @@ class Share:
 
     def counts(self, track: int) -> NDArray[np.float64]:
         """The histograms, as they would be if all had been heard: shape (3, BINS)."""
-        tallied = self._tallies.counts[track]
-        counts = np.empty(tallied.shape)
-        # One after the other: NumPy lets another thread go first where it has more than 500 numbers to do.
-        for histogram, out in zip(tallied, counts, strict=True):
-            out[:] = histogram
+        tallied: NDArray[np.float64] = self._tallies.counts[track].astype(np.float64)
         # What was not heard since the last turn, or did not fill a frame, is as the rest.
-        counted = float(counts[RECENT].sum())
+        counted = float(tallied[RECENT].sum())
         if counted:
-            scale = self.samples.item(track) / FRAME / counted
-            for histogram in counts:
-                histogram *= scale
-        return counts
+            tallied *= self.samples.item(track) / FRAME / counted
+        return tallied
 
     def changing_s(self, tracks: Places) -> NDArray[np.float64]:
         """Seconds of sound that changes, as speech does, of what was heard of some tracks."""
@@ -100,5 +97,5 @@ class Share:
 
     def clipped(self, track: int) -> int:
         """Clipped samples, as there would be if all had been heard."""
-        looked_at = int(self._looked_at[track])
-        return round(int(self._clipped[track]) * int(self.samples[track]) / looked_at) if looked_at else 0
+        clipped = self._clipped.item(track)
+        return round(clipped * self.samples.item(track) / self._looked_at.item(track)) if clipped else 0

@@ -9,12 +9,12 @@ no verdict need be given while the call is running:
   active at this threshold, its hangover included.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import grown
+from recorderd.media.columns import counts, grown
 
 FRAME_S: Final = 0.02
 
@@ -23,6 +23,9 @@ PAIR: Final = 2
 
 HANGOVER: Final = 6
 """Pairs: one, and the 0.2 s after it in which a speaker is still active (P.56). So long a sound is steady."""
+
+MORE: Final = HANGOVER - 1
+"""Pairs before one that must be known to tell whether it is steady."""
 
 WARM_UP: Final = 3
 """Pairs until a decoder that began in the middle of a stream is right."""
@@ -42,10 +45,22 @@ Powers = NDArray[np.float32]
 Places = NDArray[np.int64]
 Bins = NDArray[np.uint8]
 
-_RECENT_CELLS: Final = np.int64(RECENT * BINS)
+_CELLS: Final[Places] = np.arange(3) * BINS
+"""Where each histogram of a track begins."""
 _PER_DOUBLING: Final = np.float32(10 * np.log10(2) / BIN_DB)
 _OFFSET: Final = np.float32(1.5 - (20 * np.log10(32768) + LOWEST_DB) / BIN_DB)
 """Makes bins of the logarithm (to the base 2) of a mean square in 16-bit units, rounded."""
+
+
+class _Lines(NamedTuple):
+    """The pairs of m runs, each run behind the MORE that came before it."""
+
+    bins: Bins
+    """Of all that (n)."""
+    before: Places
+    """Where what came before each run is: shape (m, MORE)."""
+    pairs: Places
+    """How many they are (m)."""
 
 
 class Tallies:
@@ -55,12 +70,14 @@ class Tallies:
         self.counts: NDArray[np.float32] = np.zeros((0, 3, BINS), np.float32)
         """Frames by track, histogram and bin. Where some stand for others, they count for more than one."""
         self._held: Powers = np.zeros(0, np.float32)
-        self._recent: NDArray[np.uint8] = np.zeros((0, HANGOVER - 1), np.uint8)
+        self._recent: NDArray[np.uint8] = np.zeros((0, MORE), np.uint8)
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` tracks."""
+        before = len(self._held)
         for name in ("counts", "_held", "_recent"):
             setattr(self, name, grown(getattr(self, name), size))
+        self._held[before:] = -1
 
     def clear(self, track: int) -> None:
         """Begin with nothing."""
@@ -76,45 +93,41 @@ class Tallies:
         each of ``starts`` (m), which are in order, the first of them 0.
         """
         held = self._held[tracks]
-        pairs, begin = _pairs(power, starts, held)
-        lengths = np.diff(starts, append=len(power)) + (held >= 0)
-        self._held[tracks] = np.where(lengths & 1, power[np.append(starts[1:], len(power)) - 1], -1)
-        bins = _bins(pairs)
-        recent, least, self._recent[tracks] = _around(bins, begin, self._recent[tracks])
-        count = np.diff(begin, append=len(bins))
-        each = np.repeat(PAIR * weight[tracks], count)
-        row = np.repeat(tracks * (3 * BINS), count)
-        self._add(row, _histogram(recent, least) + bins, each)
-        self._add(row, _RECENT_CELLS + recent, each)
+        lines = _lines(power, starts, held, self._recent[tracks])
+        lengths = counts(starts, len(power))
+        left = (lengths + (held >= 0)) & 1
+        self._held[tracks] = np.where(left, power[starts + lengths - 1], -1)
+        self._recent[tracks] = lines.bins[lines.before + lines.pairs[:, None]]
+        each = np.repeat(PAIR * weight[tracks], lines.pairs + MORE)
+        each[lines.before] = 0  # counted already
+        row = np.repeat(tracks * (3 * BINS), lines.pairs + MORE)[MORE:]
+        recent, steady = _around(lines.bins)
+        of = np.where(steady, row + _CELLS[STEADY], row + _CELLS[CHANGING])
+        self._add(of + lines.bins[MORE:], each[MORE:])
+        self._add(row + _CELLS[RECENT] + recent, each[MORE:])
 
     def file_turns(self, power: Powers, starts: Places, tracks: Places, frames: NDArray[np.float64]) -> None:
         """File n frames in runs that follow nothing: what came before each is not known.
 
         The runs of a track together stand for ``frames`` (m) of them. The first WARM_UP pairs of each run are
-        not counted, and only those that have HANGOVER - 1 before them tell what was recent; every run is
+        not counted, and only those that have MORE before them tell what was recent; every run is
         longer.
         """
-        pairs, begin = _pairs(power, starts, np.full(len(starts), -1, np.float32))
-        lengths = np.diff(begin, append=len(pairs))
-        bins = _bins(pairs)
-        recent, least, _ = _around(bins, begin, np.zeros((len(starts), HANGOVER - 1), np.uint8))
-        place = np.arange(len(bins)) - np.repeat(begin, lengths)
+        count = len(starts)
+        lines = _lines(power, starts, np.full(count, -1, np.float32), np.zeros((count, MORE), np.uint8))
+        begin = np.repeat(lines.before[:, 0], lines.pairs + MORE)[MORE:]
+        place = np.arange(len(begin)) - begin
+        recent, steady = _around(lines.bins)
         # Those of the first 0.2 s are as steady as they are together.
-        steady = np.repeat(begin, lengths) + np.maximum(place, HANGOVER - 1)
-        cells = _histogram(recent[steady], least[steady]) + bins
-        for cell, skipped in ((cells, WARM_UP), (_RECENT_CELLS + recent, HANGOVER - 1)):
-            left, told = lengths - skipped, place >= skipped
+        steady = steady[begin + np.maximum(place, MORE)]
+        cells = np.where(steady, _CELLS[STEADY], _CELLS[CHANGING]) + lines.bins[MORE:]
+        for cell, skipped in ((cells, WARM_UP), (_CELLS[RECENT] + recent, MORE)):
+            left, told = lines.pairs - skipped, place >= skipped
             each = (frames / _together(tracks, left)).astype(np.float32)
-            self._add(np.repeat(tracks * (3 * BINS), left), cell[told], np.repeat(each, left))
+            self._add(np.repeat(tracks * (3 * BINS), left) + cell[told], np.repeat(each, left))
 
-    def _add(self, rows: Places, cells: Places, frames: NDArray[np.float32]) -> None:
-        np.add.at(self.counts.reshape(-1), rows + cells, frames)
-
-
-def _histogram(recent: Bins, least: Bins) -> Places:
-    """Where the histogram that each frame belongs to begins."""
-    steady = (recent - least <= int(STEADY_DB / BIN_DB)) & (least > 0)
-    return np.where(steady, np.int64(STEADY * BINS), np.int64(CHANGING * BINS))
+    def _add(self, cells: Places, frames: NDArray[np.float32]) -> None:
+        np.add.at(self.counts.reshape(-1), cells, frames)
 
 
 def _together(tracks: Places, lengths: Places) -> Places:
@@ -123,55 +136,51 @@ def _together(tracks: Places, lengths: Places) -> Places:
     return np.bincount(which, lengths)[which]
 
 
-def _pairs(power: Powers, starts: Places, held: Powers) -> tuple[Powers, Places]:
-    """The mean of each two frames of a run, and where each run of pairs begins.
+def _lines(power: Powers, starts: Places, held: Powers, before: Bins) -> _Lines:
+    """The bins of each two frames of a run.
 
-    ``held`` (m) is the frame that is left over from before each run, or -1. One that is left over at a run's
-    end is of no pair; a run of it alone is of none.
+    ``held`` (m) is the frame that is left over from before each run, or -1; ``before`` (m, MORE) are the bins
+    before it. A frame that is left over at a run's end is of no pair; a run of it alone is of none.
     """
     waited = held >= 0
-    count = (np.diff(starts, append=len(power)) + waited) // PAIR
-    begin = np.cumsum(count) - count
-    second = np.repeat(starts + 1 - waited - PAIR * begin, count) + PAIR * np.arange(int(count.sum()))
-    pairs = power[second - 1]
+    count = (counts(starts, len(power)) + waited) // PAIR
+    whole = count + MORE
+    begin = np.cumsum(whole) - count
+    total = int(whole.sum())
+    second = np.repeat(starts + 1 - waited - PAIR * begin, whole)
+    second += np.arange(0, PAIR * total, PAIR)
+    # Where something came before there are no pairs: what is found is overwritten.
+    pairs = power.take(second - 1, mode="clip")
     pairs[begin[waited]] = held[waited]
-    pairs += power[second]
+    pairs += power.take(second, mode="clip")
     pairs *= np.float32(1 / PAIR)
-    return pairs, begin
+    places = begin[:, None] + np.arange(-MORE, 0)
+    bins = _bins(pairs)
+    bins[places] = before
+    return _Lines(bins, places, count)
 
 
 def _bins(power: Powers) -> Bins:
+    """The bins of mean squares, which are changed: 0, or from 0.5 to 2**30, which is bin 255."""
     silent = power == 0
-    levels = np.log2(np.maximum(power, np.float32(0.5)))
+    power[silent] = 1
+    levels = np.log2(power, out=power)
     levels *= _PER_DOUBLING
     levels += _OFFSET
-    np.clip(levels, 1, BINS - 1, out=levels)
     bins = levels.astype(np.uint8)
     bins[silent] = 0
     return bins
 
 
-def _around(bins: Bins, starts: Places, before: Bins) -> tuple[Bins, Bins, Bins]:
-    """The loudest and the quietest of the last HANGOVER frames, for each frame; and what comes before the
-    next of each run, as ``before`` (m, HANGOVER - 1) came before this.
-    """
-    lengths = np.diff(starts, append=len(bins))
-    # Every run with what came before it, one after the other.
-    more = HANGOVER - 1
-    begin = starts + more * np.arange(1, len(starts) + 1)
-    where = np.arange(len(bins)) + np.repeat(begin - starts, lengths)
-    history = begin[:, None] + np.arange(-more, 0)
-    line = np.empty(len(bins) + more * len(starts), np.uint8)
-    line[where] = bins
-    line[history] = before
-    where -= more
-    recent, least = _sliding(np.maximum, line)[where], _sliding(np.minimum, line)[where]
-    return recent, least, line[history + lengths[:, None]]
+def _around(line: Bins) -> tuple[Bins, NDArray[np.bool_]]:
+    """The loudest of the last HANGOVER, and whether they are steady, for each but the first MORE."""
+    recent, least = _sliding(np.maximum, line), _sliding(np.minimum, line)
+    return recent, (recent - least <= int(STEADY_DB / BIN_DB)) & (least > 0)
 
 
-def _sliding(best: np.ufunc, line: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _sliding(best: np.ufunc, line: Bins) -> Bins:
     """The best of each HANGOVER (6) in a row: shape (n - 5)."""
     two = best(line[1:], line[:-1])
     four = best(two[2:], two[:-2])
-    out: NDArray[np.uint8] = best(four[:-2], four[2:])
+    out: Bins = best(four[:-2], four[2:])
     return out

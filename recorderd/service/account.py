@@ -16,11 +16,13 @@ from recorderd.spool.times import rfc3339
 def judge(session: Session, over: LegOver, tracks: Sequence[Track], closed_ns: int) -> Outcome:
     """What became of one call of a recording, by what the tracks of its two ends hold."""
     call = over.call
-    speakers = [label(session, call, side) for side in SIDES]
-    mute = [each.complaint for each in tracks if each.label in speakers and each.complaint]
+    speakers = {side: label(session, call, side) for side in SIDES}
+    mute = [each.complaint for each in tracks if each.complaint and each.label in speakers.values()]
+    # What was not to be kept was there all the same.
+    heard = {track.label: track.facts.packets + track.facts.withheld for track in tracks}
     facts = MediaFacts(
         # What could not be written down was not recorded, however well it was heard.
-        tracks=_packets(session, call, tracks) if session.recording else {},
+        tracks={side: heard.get(speakers[side], 0) for side in SIDES} if session.recording else {},
         recorder_drops=_recorder_drops(session, over, tracks, closed_ns),
         interrupted=over.interrupted,
         excluded=call.excluded or None,
@@ -64,12 +66,6 @@ def _leg(session: Session, call: Call) -> Leg | None:
     return session.conversation.legs.get(call.key) if session.conversation is not None else None
 
 
-def _packets(session: Session, call: Call, tracks: Sequence[Track]) -> dict[Any, int]:
-    # What was not to be kept was there all the same.
-    heard = {track.label: track.facts.packets + track.facts.withheld for track in tracks}
-    return {side: heard.get(label(session, call, side), 0) for side in SIDES}
-
-
 def _recorder_drops(session: Session, over: LegOver, tracks: Sequence[Track], closed_ns: int) -> int:
     """What the recorder lost in a call's time. What cost this call nothing is not held against it: all its
     packets came, and no loss was where there is no packet of it.
@@ -94,7 +90,8 @@ def lost_by(call: Call, lost: Lost) -> int:
 
 def summary(session: Session, tracks: Sequence[Track], causes: list[str], result: Outcome) -> dict[str, Any]:
     """What the index and the manifest say of a recording."""
-    start, end = session.start_us(), session.end_us()
+    span = session.span()
+    start = span.start_us if span is not None else None
     calls = [over.call for over in session.over]
     first = session.first_call()
     told = {
@@ -104,7 +101,7 @@ def summary(session: Session, tracks: Sequence[Track], causes: list[str], result
         "from": first.from_user,
         "to": first.to_user,
         "started_at": rfc3339(round(start)) if start is not None else None,
-        "duration_s": round((end - start) / 1e6, 6) if start is not None and end is not None else 0.0,
+        "duration_s": round((span.end_us - span.start_us) / 1e6, 6) if span is not None else 0.0,
         "tracks": [track.described() for track in tracks],
         "review": {"needed": bool(causes), "causes": causes},
         "outcome": result.name,
@@ -205,17 +202,14 @@ def identity(call: Call) -> dict[str, Any]:
 
 def call_row(call: Call, name: str | None, reason: str | None, recording: str | None) -> dict[str, Any]:
     """A call as the index has it, with its outcome's ``name``, if it has one."""
-
-    def when(time_ns: int | None) -> str | None:
-        return rfc3339(time_ns // 1000) if time_ns is not None else None
-
+    answered_at, ended_at = call.answered_at, call.ended_at
     return {
         "call_id": call.call_id,
         "from": call.from_user,
         "to": call.to_user,
-        "first_seen": when(call.first_seen),
-        "answered_at": when(call.answered_at),
-        "ended_at": when(call.ended_at),
+        "first_seen": rfc3339(call.first_seen // 1000),
+        "answered_at": rfc3339(answered_at // 1000) if answered_at is not None else None,
+        "ended_at": rfc3339(ended_at // 1000) if ended_at is not None else None,
         "outcome": name,
         "reason": reason,
         "recording": recording,

@@ -86,9 +86,8 @@ class Hearing:
             self._thread = None
 
     def describe(self, stream: int, formats: Mapping[int, Format]) -> None:
-        """Say what the payload types of a stream are."""
-        told = dict(formats)
-        self._do(lambda: self._others.describe(stream, told))
+        """Say what the payload types of a stream are; nobody changes ``formats`` afterwards."""
+        self._do(partial(self._others.describe, stream, formats))
 
     def open(self) -> int:
         """The number of a new track."""

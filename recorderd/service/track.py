@@ -1,8 +1,7 @@
 """What is said of one speaker's track when its recording ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from recorderd.calls.pauses import Pause, Pauses
 from recorderd.codecs.formats import Format
@@ -15,8 +14,7 @@ MAX_GAPS: Final = 2000
 """Gaps listed of a track; all of them are in its counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(NamedTuple):
     """One speaker's track at the end of a recording."""
 
     label: str

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from recorderd.calls.events import SIDES
 from recorderd.codecs.formats import Format
 from recorderd.media.following import take_over
+from recorderd.media.lane import Span
 from recorderd.media.reception import together
 from recorderd.media.sequence import Sequencer
 from recorderd.media.streams import StreamTable
@@ -20,16 +21,17 @@ def tracks_of(session: Session, table: StreamTable, sequencer: Sequencer, hearin
     """What is known of each speaker's track, caller and callee first."""
     for stream in session.streams:
         take_over(table, stream.row, stream.lane)
-    start = session.start_us() or 0.0
+    span = session.span()
+    start = span.start_us if span is not None else 0.0
     unwritten = session.unwritten()
-    heard = [stream for stream in session.streams if not stream.displaced]
-    tracks = []
-    labels = {stream.label for stream in heard}
-    for label in [*SIDES, *sorted(labels.difference(SIDES))]:
-        mine = [stream for stream in heard if stream.label == label]
-        if mine:
-            tracks.append(_track(session, label, mine, table, sequencer, hearing, start, unwritten))
-    return tracks
+    heard: dict[str, list[Stream]] = {}
+    for stream in session.streams:
+        if not stream.displaced:
+            heard.setdefault(stream.label, []).append(stream)
+    labels = [*(side for side in SIDES if side in heard), *sorted(heard.keys() - SIDES)]
+    return [
+        _track(session, label, heard[label], table, sequencer, hearing, start, unwritten) for label in labels
+    ]
 
 
 def _track(
@@ -42,42 +44,43 @@ def _track(
     start_us: float,
     unwritten: Unwritten,
 ) -> Track:
-    rows = [stream.row for stream in mine]
-    lacking = [gap for stream in mine for gap in stream.lane.gaps(sequencer.holes(stream.row))]
-    found = [(gap, "capture" if session.losses.overlap(gap) else "network") for gap in lacking]
-    found += [(gap, DISK) for stream in mine for gap in unwritten.gaps(stream.number, stream.lane)]
-    gaps = [
-        Gap(
-            at_s=round((gap.start_us - start_us) / 1e6, 6),
-            length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
-            cause=cause,
-        )
-        for gap, cause in sorted(found, key=lambda each: each[0].start_us)
-    ]
-    spans = [span for stream in mine if (span := stream.lane.span())]
+    packets = unmeasured = lost = late = duplicates = withheld = undecodable = unsaved = 0
+    lacking: list[tuple[Span, str]] = []
+    torn: list[tuple[Span, str]] = []
+    spans: list[Span] = []
+    for stream in mine:
+        row, lane = stream.row, stream.lane
+        packets += table.packets.item(row)
+        lost += table.lost.item(row)
+        late += table.late.item(row)
+        duplicates += table.duplicates.item(row)
+        unmeasured += table.unmeasured.item(row) + hearing.unheard(row)
+        undecodable += hearing.undecodable(row)
+        withheld += session.withheld.get(row, 0)
+        unsaved += unwritten.packets[stream.number]
+        for gap in lane.gaps(sequencer.holes(row)):
+            lacking.append((gap, "capture" if session.losses.overlap(gap) else "network"))
+        torn += [(gap, DISK) for gap in unwritten.gaps(stream.number, lane)]
+        if (span := lane.span()) is not None:
+            spans.append(span)
     begin = min([span.start_us for span in spans], default=start_us)
     end = max([span.end_us for span in spans], default=begin)
-    counted = (table.packets, table.unmeasured, table.lost, table.late, table.duplicates)
-    packets, unmeasured, lost, late, duplicates = (
-        sum([column.item(row) for row in rows]) for column in counted
-    )
-    unmeasured = min(packets, unmeasured + sum(map(hearing.unheard, rows)))
-    gaps = with_pauses(gaps, session.pauses, start_us, begin, end)
+    gaps = _gaps(lacking + torn, start_us)
     facts = TrackFacts(
         label=label,
         packets=packets,
         lost=lost,
         late=late,
         duplicates=duplicates,
-        gaps=tuple(gaps),
+        gaps=tuple(with_pauses(gaps, session.pauses, start_us, begin, end)),
         duration_s=round((end - begin) / 1e6, 6),
         figures=hearing.figures(session.meters[label]),
-        measured=round(1 - unmeasured / packets, 4) if packets else 1.0,
-        withheld=sum(session.withheld.get(row, 0) for row in rows),
+        measured=round(1 - min(packets, unmeasured) / packets, 4) if packets else 1.0,
+        withheld=withheld,
         paused_s=session.pauses.total_s(begin, end),
-        delivery=together(s.reception.delivery for s in mine if s.reception is not None),
-        undecodable=sum(map(hearing.undecodable, rows)),
-        unwritten=sum(unwritten.packets[stream.number] for stream in mine),
+        delivery=together([each.reception.delivery for each in mine if each.reception is not None]),
+        undecodable=undecodable,
+        unwritten=unsaved,
     )
     return Track(
         label,
@@ -85,14 +88,27 @@ def _track(
         _format(mine, table),
         round((begin - start_us) / 1e6, 6),
         _clock_ppm(mine, table),
-        _jitter_ms(rows, table),
+        _jitter_ms(mine, table),
     )
 
 
-def _jitter_ms(rows: list[int], table: StreamTable) -> float | None:
+def _gaps(found: list[tuple[Span, str]], start_us: float) -> list[Gap]:
+    """Stretches that lack something, and why, in order."""
+    found.sort(key=lambda each: each[0].start_us)
+    return [
+        Gap(
+            at_s=round((gap.start_us - start_us) / 1e6, 6),
+            length_s=round((gap.end_us - gap.start_us) / 1e6, 6),
+            cause=cause,
+        )
+        for gap, cause in found
+    ]
+
+
+def _jitter_ms(streams: list[Stream], table: StreamTable) -> float | None:
     """The mean jitter of the packets of some streams."""
-    packets = sum([table.jitter_packets.item(row) for row in rows])
-    total = sum([table.jitter_sum_us.item(row) for row in rows])
+    packets = sum([table.jitter_packets.item(stream.row) for stream in streams])
+    total = sum([table.jitter_sum_us.item(stream.row) for stream in streams])
     return round(total / packets / 1000, 2) if packets else None
 
 

@@ -77,6 +77,8 @@ class Unwritten:
 
     def take(self, other: "Unwritten") -> None:
         """Note what another has noted."""
+        if not other.packets:
+            return  # as nearly always
         self.packets.update(other.packets)
         for stream, runs in other._runs.items():
             for run in runs:
