@@ -13,9 +13,10 @@ from recorderd.spool.slots import SlotFile, new_detached
 
 
 class Begun(NamedTuple):
-    """A file with its header, open to be appended to. ``slots`` is None where they are in the header."""
+    """A file with its header, open to be appended to. ``stem`` is what its path and those of the files beside
+    it begin with; ``slots`` is None where they are in the header."""
 
-    path: Path
+    stem: str
     descriptor: int
     header: Header
     slots: SlotFile | None
@@ -35,8 +36,7 @@ def begin(spool: Spool, core: Core, recipients: Sequence[Recipient], *, detached
         header, slots, keys = new_detached(core, data_key, salt, wraps)
     else:
         header, keys = new_header(core, data_key, salt, wraps)
-    path = spool.part_path(core.recording)
-    stem = os.fspath(path).removesuffix(PART_SUFFIX)
+    stem = spool.stem(core.recording)
     try:
         if slots is not None:
             os.close(_create(stem + SLOT_SUFFIX, slots.raw))
@@ -47,8 +47,8 @@ def begin(spool: Spool, core: Core, recipients: Sequence[Recipient], *, detached
                 os.unlink(stem + SLOT_SUFFIX)  # noqa: PTH108 - plain text, for each call
             raise
     except OSError as error:
-        raise disk_error(error, path) from None
-    return Begun(path, descriptor, header, slots, keys)
+        raise disk_error(error, stem + PART_SUFFIX) from None
+    return Begun(stem, descriptor, header, slots, keys)
 
 
 def _create(path: str, data: bytes) -> int:

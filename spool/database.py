@@ -42,6 +42,7 @@ class SpoolDatabase:
         self._path = path
         self._connection = connection
         self._depth = 0
+        self._transaction = 0  # counts them
 
     @classmethod
     def open(cls, spool: Spool) -> Self:
@@ -122,6 +123,7 @@ class SpoolDatabase:
         """Everything inside is one transaction: all of it or nothing, and one write to the disk."""
         if self._depth == 0:
             self.execute("BEGIN IMMEDIATE")
+            self._transaction += 1
         self._depth += 1
         try:
             yield

@@ -206,12 +206,14 @@ class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
 
 
 def _text(summary: Json) -> str:
-    return json_text({key: value for key, value in summary.items() if _is_told(key, value)})
-
-
-def _is_told(key: str, value: object) -> bool:
-    """Whether a summary has to say this: what columns hold and what is meant anyway need no text."""
-    return key not in _IN_COLUMNS and (key not in _RECORDING or value != _RECORDING[key])
+    """What a summary has to say: what columns hold and what is meant anyway need no text."""
+    return json_text(
+        {
+            key: value
+            for key, value in summary.items()
+            if key not in _IN_COLUMNS and (key not in _RECORDING or value != _RECORDING[key])
+        }
+    )
 
 
 def _state_clause(state: str | None) -> str:

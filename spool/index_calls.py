@@ -141,5 +141,5 @@ def _values(call: Json) -> list[object]:
         database_text(call.get("to")),
         call.get("outcome"),
         call.get("recording"),
-        json_text({key: call[key] for key in CALL_KEYS if call.get(key) is not None}),
+        json_text({key: value for key in CALL_KEYS if (value := call.get(key)) is not None}),
     ]

@@ -35,11 +35,15 @@ def concerns(summary: Mapping[str, Any], number: str) -> bool:
 class HoldRows(SpoolDatabase):
     """The part of the index that holds are kept in."""
 
+    _standing: tuple[int, list[Json]] = 0, []
+    """In which transaction the standing holds were read, and what they were."""
+
     def hold_placed(self, subject: str, matter: str, reason: str, by: str, placed_at: str) -> bool:
         """Enter a hold on a recording or a number; False where this matter holds it already."""
         known = "SELECT 1 FROM holds WHERE recording = ? AND matter = ? AND released_at IS NULL"
         if self.query(known, [subject, matter]):
             return False
+        self._standing = 0, []
         self.execute(
             "INSERT INTO holds (recording, matter, reason, by, placed_at) VALUES (?, ?, ?, ?, ?)",
             [subject, matter, database_text(reason), database_text(by), placed_at],
@@ -60,6 +64,7 @@ class HoldRows(SpoolDatabase):
                 "SELECT id, recording FROM holds WHERE matter = ? AND placed_at = ? AND released_at IS NULL",
                 [matter, rows[0]["placed_at"]],
             )
+        self._standing = 0, []
         for row in rows:
             self.execute(
                 "UPDATE holds SET released_at = ?, released_by = ?, release_reason = ? WHERE id = ?",
@@ -89,7 +94,10 @@ class HoldRows(SpoolDatabase):
 
     def hold_if_concerned(self, recording_id: str, summary: Mapping[str, Any]) -> None:
         """A recording is new, or more is known of it: the standing holds that concern it hold it."""
-        for hold in self.standing_holds():
+        if not self._depth or self._standing[0] != self._transaction:
+            # Once for all of a transaction: nobody else places one meanwhile.
+            self._standing = self._transaction, self.standing_holds()
+        for hold in self._standing[1]:
             if concerns(summary, hold["number"]):
                 rest = (hold["matter"], hold["reason"], hold["by"], hold["placed_at"])
                 self.hold_placed(recording_id, *rest)
@@ -112,6 +120,7 @@ class HoldRows(SpoolDatabase):
 
     def forget_holds(self) -> None:
         """Before they are entered anew."""
+        self._standing = 0, []
         self.execute("DELETE FROM holds")
         self.execute("UPDATE recordings SET held = 0 WHERE held")
 

@@ -17,9 +17,9 @@ never a peer's.
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -38,13 +38,25 @@ _NS = 1_000_000_000
 
 def new_recording_id(started_ns: int, random: bytes | None = None) -> str:
     """``20261121T200501Z-0123456789``: the start (ns since 1970, UTC) and 5 random bytes."""
-    start = datetime.fromtimestamp(started_ns // _NS, UTC)
-    return f"{start:%Y%m%dT%H%M%SZ}-{(secrets.token_bytes(5) if random is None else random).hex()}"
+    return f"{_second(started_ns // _NS)}-{(os.urandom(5) if random is None else random).hex()}"
+
+
+@lru_cache(maxsize=64)
+def _second(since_1970: int) -> str:
+    """A second as it stands in ids: many recordings begin in the same one."""
+    return f"{datetime.fromtimestamp(since_1970, UTC):%Y%m%dT%H%M%SZ}"
 
 
 def is_recording_id(text: str) -> bool:
     """Whether a text has the form of a recording id (and so is safe as a file name)."""
     return _ID.fullmatch(text) is not None
+
+
+def _day(recording_id: str) -> str:
+    """The name of the folder of a recording's day. Raises NoSuchRecording."""
+    if not is_recording_id(recording_id):
+        raise NoSuchRecording(f"{recording_id[:80]!r} is not a recording id")
+    return f"{recording_id[:4]}-{recording_id[4:6]}-{recording_id[6:8]}"
 
 
 class SpoolLock:
@@ -154,10 +166,13 @@ class Spool:
 
     def folder(self, recording_id: str) -> Path:
         """The folder of a recording's day. Raises NoSuchRecording for a text that is no recording id."""
-        if not is_recording_id(recording_id):
-            raise NoSuchRecording(f"{recording_id[:80]!r} is not a recording id")
-        day = f"{recording_id[:4]}-{recording_id[4:6]}-{recording_id[6:8]}"
-        return self.recordings / day
+        return self.recordings / _day(recording_id)
+
+    def stem(self, recording_id: str) -> str:
+        """What the paths of all files of a recording begin with: plain text, as every call needs it. Raises
+        NoSuchRecording as :meth:`folder` does.
+        """
+        return f"{self.recordings}/{_day(recording_id)}/{recording_id}"
 
     def part_path(self, recording_id: str) -> Path:
         """The file of a call in progress."""
@@ -210,7 +225,7 @@ class Spool:
 
     def has_slots_alone(self, recording_id: str) -> bool:
         """Whether neither a recording, whole or damaged, nor a manifest is there; perhaps key slots."""
-        stem = str(self.folder(recording_id) / recording_id)
+        stem = self.stem(recording_id)
         return not any(os.path.exists(stem + suffix) for suffix in _BESIDE_SLOTS)  # noqa: PTH110 - many
 
     def unstated(self) -> Iterator[str]:

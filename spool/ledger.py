@@ -163,6 +163,7 @@ class Ledger:
             write_file(aside, data)
             _cut(path, tail.bytes)
             self.repairs.append(f"{path}: {torn} torn bytes put aside as {aside.name}")
+        self._seen = tail
         return tail
 
     def _write(self, tail: _Tail, data: list[bytes]) -> _Tail:
@@ -254,9 +255,9 @@ class Ledger:
             return False
 
     def _add(self, first: int, end: int) -> None:
-        for start in range(first, end, WIDTH):
-            stop = min(start + WIDTH, end)
-            self.tiles.add(start, [leaf_hash(entry) for entry in self.entries(start, stop)])
+        while first < end:
+            stop = min(first - first % WIDTH + WIDTH, end)  # one bundle, one tile
+            first = self.tiles.add(first, [leaf_hash(entry) for entry in self.entries(first, stop)])
 
     def _settle(self, checkpoint: Checkpoint, key: HostKey) -> None:
         """Into the history first: what anybody may have seen is never missing there."""

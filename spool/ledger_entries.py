@@ -61,11 +61,11 @@ class Entry:
             raise ValueError(f"the ledger has no entries of kind {self.kind!r}")
         subject, time_us = self.subject[:MAX_SUBJECT], int(self.time_us)
         fields = self.fields if _is_plain(self.fields) else _bounded(self.fields, 0)
-        data = canonical_json(dict(zip(_NAMES, (fields, self.kind, subject, time_us), strict=True)))
+        said = {"fields": fields, "kind": self.kind, "subject": subject, "time_us": time_us}
+        data = canonical_json(said)
         if len(data) > MAX_ENTRY:
             digest = hashlib.sha256(canonical_json(fields)).hexdigest()
-            values = ({"left_out_sha256": digest}, self.kind, subject, time_us)
-            data = canonical_json(dict(zip(_NAMES, values, strict=True)))
+            data = canonical_json({**said, "fields": {"left_out_sha256": digest}})
         return data
 
     @classmethod

@@ -19,6 +19,7 @@ from recorderd.spool.ledger_entries import Entry, call_subject
 from recorderd.spool.times import rfc3339
 
 _NUMBERS: Final = ("from", "to")
+_NO_NUMBERS: Final = tuple(name for name in CALL_KEYS if name not in _NUMBERS)
 _BATCH: Final = 500
 _DAY_US: Final = 86_400_000_000
 
@@ -31,26 +32,32 @@ def ledger_of(spool: Spool) -> Ledger:
 def call_entry(row: Mapping[str, Any], time_us: int, *, numbers: bool = True) -> Entry:
     """What became of a call: a row as ``calls --json`` has it, its ``numbers`` left out where they must not
     be kept for ever."""
-    fields = {name: row.get(name) for name in CALL_KEYS if numbers or name not in _NUMBERS}
+    fields = {name: row.get(name) for name in (CALL_KEYS if numbers else _NO_NUMBERS)}
     return Entry("call", time_us, call_subject(row["first_seen"], row["call_id"]), fields)
 
 
 def recording_entry(
-    recording: str, state: str, path: Path | str, sha256: str | None, size: int | None, time_us: int
+    recording: str,
+    state: str,
+    path: Path | str,
+    sha256: str | None,
+    size: int | None,
+    time_us: int,
+    manifest_sha256: str | None = None,
 ) -> Entry:
-    """A finished recording: its file, and the hash of the manifest that stands beside it now."""
-    manifest = os.fspath(path).removesuffix(RECORD_SUFFIX) + MANIFEST_SUFFIX
-    try:
-        descriptor = os.open(manifest, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.read(descriptor, os.fstat(descriptor).st_size + 1)
-        finally:
-            os.close(descriptor)
-        digest: str | None = hashlib.sha256(data).hexdigest()
-    except OSError:
-        digest = None
+    """A finished recording: its file, and the hash of its manifest; unless that is known, of the one that
+    stands beside it now."""
+    digest = _manifest_sha256(path) if manifest_sha256 is None else manifest_sha256
     fields = {"state": state, "sha256": sha256, "bytes": size, "manifest_sha256": digest}
     return Entry("recording", time_us, recording, fields)
+
+
+def _manifest_sha256(recording: Path | str) -> str | None:
+    path = Path(os.fspath(recording).removesuffix(RECORD_SUFFIX) + MANIFEST_SUFFIX)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def alert_entry(alert: Mapping[str, Any], time_us: int, *, numbers: bool = True) -> Entry:

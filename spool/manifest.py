@@ -6,7 +6,7 @@ no canonical JSON, and every changed byte of the file is found.
 
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,10 @@ class Manifest:
         """The bytes of the manifest file. ``summary`` is its JSON, keys sorted, for who has that already."""
         if summary is None or not summary.isascii():
             summary = _TO_JSON(self.summary).encode("ascii")
-        # In order of the keys; not asdict(), which copies the summary to its leaves.
-        before, after = (
-            _TO_JSON({name: getattr(self, name) for name in names}).encode("ascii") for names in _NAMES
-        )
-        body = b"".join((before[:-1], b',"summary":', summary, b",", after[1:]))
+        # In order of the keys; not asdict(), which copies the summary to its leaves. What follows the summary
+        # are numbers.
+        before, name, after = _TO_JSON({**vars(self), "summary": 0}).encode("ascii").rpartition(_NO_SUMMARY)
+        body = b"".join((before, name[:-1], summary, after))
         signature = key.sign(_MESSAGE + body).hex()
         tail = f',"signature":{{"ed25519":"{signature}","key":"{key.id.hex()}"}}}}\n'
         return _PREFIX + body + tail.encode("ascii")
@@ -109,8 +108,7 @@ class Manifest:
 
 # Inside the class `bytes` is the size of the recording.
 Bytes = bytes
-_MEMBERS = sorted(each.name for each in fields(Manifest))
-_NAMES = _MEMBERS[: _MEMBERS.index("summary")], _MEMBERS[_MEMBERS.index("summary") + 1 :]
+_NO_SUMMARY = b',"summary":0'
 _TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 

@@ -59,7 +59,8 @@ Bytes = bytes
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """A finished recording. ``sha256`` (hex) and ``bytes`` are of the whole file, ``stem`` is what the paths
-    of its files begin with, ``summary`` the JSON of what was sealed as such."""
+    of its files begin with, ``summary`` the JSON of what was sealed as such, ``manifest_sha256`` (hex) of the
+    whole manifest."""
 
     recording: str
     stem: str
@@ -67,6 +68,7 @@ class Sealed:
     bytes: int
     records: int
     summary: Bytes
+    manifest_sha256: str
 
     @property
     def path(self) -> Path:
@@ -84,12 +86,12 @@ class RecordingWriter:
     failed."""
 
     def __init__(self, spool: Spool, begun: Begun, signer: HostKey) -> None:
-        path, descriptor, header, slots, keys = begun
+        stem, descriptor, header, slots, keys = begun
         self.recording_id = header.core.recording
-        self.path = path  # while the call runs
         self.size = len(header.raw)  # bytes on disk, whole records only
         self.refused_packets = 0
         self._spool = spool
+        self._stem = stem  # what the paths of all files of the recording begin with
         self._descriptor = descriptor
         self._header, self._slots = header, slots
         self._signer = signer
@@ -102,6 +104,7 @@ class RecordingWriter:
         self._ended = False  # the end record was sealed
         self._summary = b""  # the JSON of what is sealed in the end record, once that is made
         self._manifest: Manifest | None = None  # what the host states, once the end record is written
+        self._manifest_sha256 = ""
         self._failure: RecorderError | None = None
         self._blocked = False  # one of the three above: the hot path asks only this
 
@@ -125,6 +128,11 @@ class RecordingWriter:
         """
         core = Core(recording_id, host, started_ns // 1000, previous)
         return cls(spool, begin(spool, core, recipients, detached=detached), signer)
+
+    @property
+    def path(self) -> Path:
+        """The file, while the call runs."""
+        return Path(self._stem + PART_SUFFIX)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -216,11 +224,10 @@ class RecordingWriter:
         :func:`recorderd.spool.recovery.recover_part` finishes.
         """
         manifest = self._state(summary, public, now_ns)
-        told = self._summary if manifest.summary is summary else None
         path = self._stem + MANIFEST_SUFFIX
         try:
             # Under its final name: beside a .part it states nothing but what its hash agrees with.
-            write_new(path, manifest.signed(self._signer, told))
+            write_new(path, self._signed(manifest, summary))
         except OSError as error:
             raise disk_error(error, path) from None
 
@@ -235,7 +242,7 @@ class RecordingWriter:
             raise SpoolError(f"{self.path}: the recording has no end yet")
         record_path = self._stem + RECORD_SUFFIX
         try:
-            os.rename(self.path, record_path)  # noqa: PTH104 - as in write_new
+            os.rename(self._stem + PART_SUFFIX, record_path)  # noqa: PTH104 - as in write_new
         except OSError as error:
             raise self.fail(disk_error(error, record_path)) from None
         sealed = Sealed(
@@ -245,6 +252,7 @@ class RecordingWriter:
             self.size,
             self._sealer.records,
             self._summary,
+            self._manifest_sha256,
         )
         self.abandon()
         return sealed
@@ -263,7 +271,7 @@ class RecordingWriter:
         path = self._spool.manifest_path(self.recording_id)
         try:
             self._sync_slots()
-            manifest.write(path, self._signer)
+            write_file(path, self._signed(manifest, summary))
             sync_folder(path.parent.parent)
         except OSError as error:
             raise disk_error(error, path) from None
@@ -292,7 +300,7 @@ class RecordingWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-        self.fail(SpoolError(f"{self.path}: the recording was closed"))
+        self.fail(SpoolError(f"{self._stem}{PART_SUFFIX}: the recording was closed"))
 
     def discard(self) -> None:
         """Close the file of a recording that never began, and leave nothing of it."""
@@ -300,11 +308,6 @@ class RecordingWriter:
         self.path.unlink(missing_ok=True)
         if self._slots is not None:
             self._spool.slot_path(self.recording_id).unlink(missing_ok=True)
-
-    @property
-    def _stem(self) -> str:
-        """What the paths of all files of the recording begin with."""
-        return os.fspath(self.path).removesuffix(PART_SUFFIX)
 
     def _state(self, summary: dict[str, Any], public: dict[str, Any] | None, now_ns: int | None) -> Manifest:
         """Write the end record, unless that was done, and say what the manifest says."""
@@ -334,6 +337,12 @@ class RecordingWriter:
                 slots=self._slots,
             )
         return self._manifest
+
+    def _signed(self, manifest: Manifest, summary: dict[str, Any]) -> Bytes:
+        """The manifest's file; ``summary`` is what was sealed."""
+        data = manifest.signed(self._signer, self._summary if manifest.summary is summary else None)
+        self._manifest_sha256 = hashlib.sha256(data).hexdigest()
+        return data
 
     def _seal(self, kind: Kind, elapsed_ms: int, plaintext: bytes) -> memoryview:
         """The next record, which has to reach the file before any other, and before this thread makes one."""

@@ -85,6 +85,53 @@ def test_a_number_holds_what_is_yet_to_come(vault: Vault) -> None:
     assert later not in held(vault)
 
 
+def test_a_number_may_be_held_and_let_go_within_a_transaction(vault: Vault) -> None:
+    index, who = vault.index, {"from": "+491512345"}
+    with index.batch():
+        enter(vault, 1, **who)
+        index.hold_placed(number_subject("+4915"), "a", "a reason", "Ann", "2027-01-01T00:00:00.000Z")
+        inside = {enter(vault, 2, **who), enter(vault, 3, **who)}
+        assert held(vault) == inside
+        index.hold_released(number_subject("+4915"), "a", "over", "Ann", "2027-01-01T00:00:01.000Z")
+        enter(vault, 4, **who)
+        assert held(vault) == set()
+        index.hold_placed(number_subject("+4915"), "b", "a reason", "Ann", "2027-01-01T00:00:02.000Z")
+        assert held(vault) == set()
+        enter(vault, 5, **who)
+        index.forget_holds()
+        enter(vault, 6, **who)
+    assert held(vault) == set()
+    assert index.holds(all_of_them=True) == []
+
+
+def test_what_another_process_holds_is_held_from_the_next_transaction_on(vault: Vault) -> None:
+    with vault.index.batch():
+        before = enter(vault, 1, **{"from": "+491512345"})
+    with Index.open(vault.desk.spool) as other:
+        place(other, vault.ledger, [number_subject("+4915")], "a", *WHY)
+    with vault.index.batch():
+        inside = enter(vault, 2, **{"from": "+491512345"})
+        again = enter(vault, 3, **{"from": "+491512345"})
+    assert held(vault) == {inside, again}
+    assert before not in held(vault)
+
+
+def test_a_release_that_is_undone_lets_nothing_go(vault: Vault) -> None:
+    place(vault.index, vault.ledger, [number_subject("+4915")], "a", *WHY)
+
+    def released_in_vain() -> None:
+        with vault.index.batch():
+            vault.index.hold_released(number_subject("+4915"), "a", "over", "Ann", "2027-01-01T00:00:01.000Z")
+            enter(vault, 1, **{"from": "+491512345"})
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        released_in_vain()
+    with vault.index.batch():
+        later = enter(vault, 2, **{"from": "+491512345"})
+    assert held(vault) == {later}
+
+
 def test_the_index_is_brought_into_line_with_the_ledger(vault: Vault) -> None:
     one, two, three = vault.add(["short"] * 3)
     place(vault.index, vault.ledger, [one, two], "a", *WHY)

@@ -87,6 +87,15 @@ def test_the_file_has_its_final_name_and_manifest_when_sealed(desk):
     assert manifest.recipients == writer.recipients == (desk.recipient.id.hex(),)
 
 
+def test_what_is_sealed_says_the_hash_of_its_manifest(desk):
+    alone, together = desk.start(1), desk.start(2)
+    sealed = [alone.seal({"to": "200"}, public={"to": "2**"})]
+    together.end({"to": "200"})
+    sealed.append(together.finish())
+    for each in sealed:
+        assert each.manifest_sha256 == hashlib.sha256(each.manifest_path.read_bytes()).hexdigest()
+
+
 def test_no_plaintext_is_on_the_disk(desk):
     writer = desk.start()
     base, rows, _ = window(0, packets=100, size=16)

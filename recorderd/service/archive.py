@@ -243,7 +243,8 @@ class SpoolArchive:
         where = (sealed.stem + RECORD_SUFFIX, sealed.sha256, sealed.bytes, sealed.summary)
         recording = self._of(ended)
         told = recording.told(ended.summary)
-        self._tell_recording("recording_finished", sealed.recording, "sealed", told, *where)
+        stated = sealed.manifest_sha256
+        self._tell_recording("recording_finished", sealed.recording, "sealed", told, *where, stated=stated)
         for row in ended.calls:
             name, reason = recording.judged(row["outcome"], row["reason"])
             self._tell_call({**row, "outcome": name, "reason": reason, "recording": sealed.recording})
@@ -322,8 +323,8 @@ class SpoolArchive:
         alert = {"kind": kind, "time_ns": call.ended_at or call.first_seen, "fields": fields}
         self.journal.add("alert_added", alert)
 
-    def _tell_recording(self, method: str, recording: str, *rest: Any) -> None:
-        self.journal.add(method, recording, *rest, key=("recording", recording))
+    def _tell_recording(self, method: str, recording: str, *rest: Any, stated: str | None = None) -> None:
+        self.journal.add(method, recording, *rest, key=("recording", recording), manifest_sha256=stated)
 
     def _tell_call(self, row: dict[str, Any]) -> None:
         self.journal.add("call_saved", self.masks.shown(row), key=("call", row["call_id"], row["first_seen"]))

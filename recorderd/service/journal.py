@@ -34,18 +34,22 @@ MAX_ENTERED: Final = 2_000
 """Entries of one append to the ledger."""
 
 _Entry = tuple[str, tuple[Any, ...]]
+_Unentered = tuple[str, tuple[Any, ...], int, str | None]
+"""As it was added, when (us since 1970), and the SHA-256 of the manifest where it is known."""
 
 _ENTERED: Final = frozenset({"recording_finished", "call_saved", "alert_added"})
 """What the index is told that becomes an entry of the ledger."""
 
 
-def _entry(method: str, arguments: tuple[Any, ...], time_us: int, numbers: bool) -> Entry:
+def _entry(
+    method: str, arguments: tuple[Any, ...], time_us: int, manifest_sha256: str | None, numbers: bool
+) -> Entry:
     if method == "call_saved":
         return call_entry(arguments[0], time_us, numbers=numbers)
     if method == "alert_added":
         return alert_entry(arguments[0], time_us, numbers=numbers)
     recording, state, _, path, sha256, size = arguments[:6]
-    return recording_entry(recording, state, path, sha256, size, time_us)
+    return recording_entry(recording, state, path, sha256, size, time_us, manifest_sha256)
 
 
 class Journal:
@@ -66,7 +70,7 @@ class Journal:
     ) -> None:
         self._index, self._trouble, self._ledger = index, trouble, ledger
         self._numbers = numbers
-        self._unentered: deque[tuple[str, tuple[Any, ...], int]] = deque()
+        self._unentered: deque[_Unentered] = deque()
         self._ledger_failing = False
         self._lock = threading.Lock()
         self._waiting: dict[Hashable, _Entry] = {}
@@ -81,10 +85,13 @@ class Journal:
         """How many entries wait for the ledger."""
         return len(self._unentered)
 
-    def add(self, method: str, *arguments: Any, key: Hashable | None = None) -> None:
+    def add(
+        self, method: str, *arguments: Any, key: Hashable | None = None, manifest_sha256: str | None = None
+    ) -> None:
         """Call ``index.method(*arguments)`` soon; from any thread.
 
-        An entry that waits with the same ``key`` is what this one overwrites, and is not made.
+        An entry that waits with the same ``key`` is what this one overwrites, and is not made. The ledger
+        reads the manifest of a finished recording where it is not told its ``manifest_sha256``.
         """
         key = object() if key is None else key
         with self._lock:
@@ -94,7 +101,7 @@ class Journal:
                 log.error("the index cannot be written to and too much waits: an entry is lost: %s", oldest)
             self._waiting[key] = (method, arguments)
             if self._ledger is not None and method in _ENTERED:
-                self._unentered.append((method, arguments, time.time_ns() // 1000))
+                self._unentered.append((method, arguments, time.time_ns() // 1000, manifest_sha256))
                 if len(self._unentered) > MAX_WAITING:
                     # What is about recordings and calls is found at the next start, as the index has them.
                     self._unentered.popleft()
