@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorderd.codecs.formats import STATIC, Format
+from recorderd.media.beginning import begin_clocks
 from recorderd.media.following import follow_steady, give_back, take_over
 from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order, Sequencer
@@ -68,9 +69,9 @@ def one_type_of(order: Order, packets: Packets) -> np.ndarray:
     return np.array([len(set(part.tolist())) == 1 for part in types])
 
 
-def followed(batches: list[Packets]):
+def followed(batches: list[Packets], *, begin: bool = True):
     """The batches' streams on lanes, in columns where that goes and packet by packet; how many windows of the
-    first went in columns; and the table and the sequencer."""
+    first went in columns; and the sequencer. Without ``begin`` they all begin on their lanes."""
     table = StreamTable()
     rows, _ = table.identify(np.arange(1, len(batches) + 1, dtype=np.uint64))
     for number, row in enumerate(rows.tolist()):
@@ -81,7 +82,10 @@ def followed(batches: list[Packets]):
     steadily = 0
     sequencer = Sequencer(table)
     for order, packets in windows(sequencer, batches):
-        steady, missing, turned = follow_steady(table, order, packets, one_type_of(order, packets))
+        one_type = one_type_of(order, packets)
+        for number, *of in begin_clocks(table, order, packets, one_type) if begin else ():
+            quick[int(order.rows[number])].begin(*of)
+        steady, missing, turned = follow_steady(table, order, packets, one_type)
         steadily += int(steady.sum())
         for number, *of in missing:
             quick[int(order.rows[number])].missing(*of)
@@ -112,7 +116,7 @@ def followed(batches: list[Packets]):
 @given(st.lists(st.tuples(st.integers(0, 2**30), st.integers(0, 2**32 - 1)), min_size=1, max_size=4))
 def test_columns_tell_the_same_as_the_packets(streams):
     quick, slow, steadily, sequencer = followed([stream_packets(row, *of) for row, of in enumerate(streams)])
-    assert steadily >= 9  # of the ten windows of the first stream; the first begins its clock
+    assert steadily >= 10  # all windows of the first stream, the one in which it begins included
     for row in quick:
         assert quick[row].segments() == slow[row].segments()
         assert quick[row].span() == slow[row].span()
@@ -120,6 +124,27 @@ def test_columns_tell_the_same_as_the_packets(streams):
         holes = sequencer.holes(row)
         assert quick[row].gaps(holes) == slow[row].gaps(holes)
         assert len(slow[row].gaps(holes)) == len(holes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2**30), st.integers(0, 2**32 - 1)), min_size=1, max_size=4),
+    st.integers(0, 9_000_000),
+    st.integers(0, 60),
+)
+def test_a_clock_begins_in_columns_as_on_its_lane(streams, after_us, skipped):
+    batches = [stream_packets(row, *of) for row, of in enumerate(streams)]
+    for row, batch in enumerate(batches):
+        batch.time_us[:] += after_us  # anywhere in a stretch of lows
+        batches[row] = batch.after(min(row * skipped, len(batch) - 1))  # with other packets first
+    (columns, _, steadily, one), (lanes, _, less, other) = followed(batches), followed(batches, begin=False)
+    assert steadily >= less
+    for row in columns:
+        assert columns[row].standing == lanes[row].standing
+        assert columns[row].segments() == lanes[row].segments()
+        assert columns[row].gaps(one.holes(row)) == lanes[row].gaps(other.holes(row))
+    for name in ("jitter_us", "jitter_sum_us", "jitter_packets"):
+        assert np.array_equal(getattr(one.streams, name), getattr(other.streams, name))
 
 
 @pytest.mark.parametrize("ppm", [150, -150])

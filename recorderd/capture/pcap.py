@@ -5,10 +5,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recorderd.capture.records import LINK_TYPES, Shape, as_frames, find_records, heads
+from recorderd.capture.records import (
+    LINK_TYPES,
+    MAX_BATCH,
+    Found,
+    Shape,
+    as_frames,
+    find_records,
+    heads,
+)
 from recorderd.capture.window import Damage, Window
-from recorderd.wire.columns import column
-from recorderd.wire.frames import Frames
+from recorderd.wire.frames import Frames, LinkType
 
 MAGICS = {
     b"\xa1\xb2\xc3\xd4": (">", 1000),
@@ -38,27 +45,31 @@ def read_pcap(window: Window) -> Iterator[Frames]:
     shape = Shape(struct.Struct(order + "4xII"), length_at=8, length_type=order + "u4", extra=RECORD_HEADER)
     while True:
         found = find_records(shape, window)
-        header_of = heads(window.data, found.at, RECORD_HEADER)
-        seconds, fraction, wirelen = (column(header_of, at, order + "u4") for at in (0, 4, 12))
-        time_ns = seconds.astype(np.int64)
-        time_ns *= 1_000_000_000
-        time_ns += fraction if unit_ns == 1 else fraction.astype(np.int64) * unit_ns
-        good = len(found.at)
-        if not found.length.all():
-            # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
-            holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
-            good = int(holes[0]) if len(holes) else good
-        if good:
-            start, length = found.at[:good] + RECORD_HEADER, found.length[:good]
-            yield from as_frames(
-                LINK_TYPES[number], time_ns[:good], window.data, start, length, wirelen[:good]
-            )
-        if good < len(found.at):
-            raise Damage("a record of no length", window.position_of(int(found.at[good])))
+        if len(found.at):
+            yield from _frames(window, found, order, unit_ns, LINK_TYPES[number])
         window.at = found.end
         if found.absurd:
             raise Damage("a record of an absurd length", window.position)
-        if len(found.at) == 0 and not window.more():
+        # A batch that is not full ended where the memory does.
+        if len(found.at) < MAX_BATCH and not window.more():
             if window.end > window.at:
                 raise Damage("the file ends within a record", window.position)
             return
+
+
+def _frames(window: Window, found: Found, order: str, unit_ns: int, link: LinkType) -> Iterator[Frames]:
+    fields = heads(window.data, found.at, RECORD_HEADER, found.stride).view(order + "u4")
+    time_ns = fields[:, 0].astype(np.int64)
+    time_ns *= 1_000_000_000
+    time_ns += np.multiply(fields[:, 1], unit_ns, dtype=np.int64)
+    wirelen = fields[:, 3].astype(np.uint32)
+    good = len(found.at)
+    if not found.length.all():
+        # A frame of nothing that was nothing on the wire is a hole in the file, such as a crash leaves.
+        holes = np.flatnonzero((found.length == 0) & (wirelen == 0))
+        good = int(holes[0]) if len(holes) else good
+    if good:
+        start, length = found.at[:good] + RECORD_HEADER, found.length[:good]
+        yield from as_frames(link, time_ns[:good], window.data, start, length, wirelen[:good], found.stride)
+    if good < len(found.at):
+        raise Damage("a record of no length", window.position_of(int(found.at[good])))

@@ -193,7 +193,7 @@ def _frames(window: Window, section: _Section, found: Found) -> Iterator[Frames]
 def _packets(window: Window, section: _Section, found: Found) -> tuple[_Packets, Damage | None]:
     """The columns of packet blocks, up to the first one that is damaged, and what is wrong with that."""
     order = section.order
-    head = heads(window.data, found.at, HEAD)
+    head = heads(window.data, found.at, HEAD, found.stride)
     kind, _, third, high, low, captured, wirelen = (
         column(head, at, order + "u4") for at in range(0, HEAD, 4)
     )
@@ -211,7 +211,7 @@ def _packets(window: Window, section: _Section, found: Found) -> tuple[_Packets,
         snaplen = section.interfaces[0].snaplen if section.interfaces else 0
         most = np.minimum(third.astype(np.int64), snaplen or MAX_CAPTURED)
         captured = np.where(simple, np.minimum(most, room), captured)
-    trailer = column(heads(window.data, found.at + found.length - 4, 4), 0, order + "u4")
+    trailer = column(heads(window.data, found.at + found.length - 4, 4, found.stride), 0, order + "u4")
     wrong = {
         "a packet block whose two lengths differ": trailer != found.length,
         "a packet longer than its block": captured > np.minimum(room, MAX_CAPTURED),

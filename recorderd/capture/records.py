@@ -61,13 +61,15 @@ class Found:
     """Whole records that follow each other: where each begins and its length field, and where the last one
     ends.
 
-    ``stopped`` tells that what comes there is no record, not just more than is in memory; ``absurd`` that it
-    has a length that none can have.
+    ``stride`` is how far they are from each other where that is the same throughout, else 0. ``stopped``
+    tells that what comes there is no record, not just more than is in memory; ``absurd`` that it has a length
+    that none can have.
     """
 
     at: NDArray[np.int64]
     length: NDArray[np.int64]
     end: int
+    stride: int = 0
     stopped: bool = False
     absurd: bool = False
 
@@ -92,8 +94,9 @@ def find_records(shape: Shape, window: Window) -> Found:
         patience = 1 if run >= WORTH else min(patience * 4, PLAIN)
     edges = np.concatenate([*starts, np.array([at])])
     length = edges[1:] - edges[:-1]
+    stride = int(length[0]) if len(length) and (length == length[0]).all() else 0
     length -= shape.extra
-    return Found(edges[:-1], length, at, stopped=reason == "kind", absurd=reason == "length")
+    return Found(edges[:-1], length, at, stride, stopped=reason == "kind", absurd=reason == "length")
 
 
 def _plain(
@@ -138,12 +141,13 @@ def _run_length(shape: Shape, data: NDArray[np.uint8], at: int, whole: int, size
     known, look = 0, LOOK
     while known < whole:
         count = min(look, whole - known)
-        same = _strided(data, at + shape.length_at, shape.length_type, size, count) == size - shape.extra
+        other = _strided(data, at + shape.length_at, shape.length_type, size, count) != size - shape.extra
         if shape.kinds:
             kind = _strided(data, at - size, shape.length_type, size, count + 1)
-            same &= kind[1:] == kind[0]
-        if not same.all():
-            return known + int(np.argmin(same))
+            other |= kind[1:] != kind[0]
+        first = int(other.argmax())
+        if other[first]:
+            return known + first
         known += count
         at += count * size
         look *= 4
@@ -155,19 +159,24 @@ def _strided(data: NDArray[np.uint8], at: int, dtype: str, stride: int, count: i
     return np.ndarray((count,), dtype, data, at, (stride,))
 
 
-def heads(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
-    """The ``length`` bytes at each place, ascending: uint8 (len(at), length), a copy."""
-    return np.ascontiguousarray(_items(data, at, length)).view(np.uint8).reshape(len(at), length)
+def heads(data: NDArray[np.uint8], at: NDArray[np.int64], length: int, stride: int = 0) -> NDArray[np.uint8]:
+    """The ``length`` bytes at each place, ascending: uint8 (len(at), length), a copy.
+
+    ``stride`` is how far the places are from each other, where that is known to be the same throughout.
+    """
+    return np.ascontiguousarray(_items(data, at, length, stride)).view(np.uint8).reshape(len(at), length)
 
 
-def _items(data: NDArray[np.uint8], at: NDArray[np.int64], length: int) -> NDArray[np.void]:
+def _items(data: NDArray[np.uint8], at: NDArray[np.int64], length: int, stride: int) -> NDArray[np.void]:
     """The same as items, which NumPy copies whole; no copy where the places are as far from each other
     throughout.
     """
-    if len(at) > 1:
-        stride = int(at[1] - at[0])
-        if at[-1] - at[0] == stride * (len(at) - 1) and (at[1:] - at[:-1] == stride).all():
-            return np.ndarray((len(at),), f"V{length}", data, int(at[0]), (stride,))
+    if not stride and len(at) > 1:
+        step = int(at[1] - at[0])
+        if at[-1] - at[0] == step * (len(at) - 1) and (at[1:] - at[:-1] == step).all():
+            stride = step
+    if stride:
+        return np.ndarray((len(at),), f"V{length}", data, int(at[0]), (stride,))
     every: NDArray[np.void] = np.ndarray((len(data) - length + 1,), f"V{length}", data, 0, (1,))
     return every[at]
 
@@ -179,15 +188,22 @@ def as_frames(
     at: NDArray[np.int64],
     captured: NDArray[np.int64],
     wirelen: NDArray[np.uint32],
+    stride: int = 0,
 ) -> Iterator[Frames]:
-    """Frames that begin at ``at`` in the file, in batches; none is shorter on the wire than was captured."""
-    for part in _batches(captured):
+    """Frames that begin at ``at`` in the file, in batches; none is shorter on the wire than was captured.
+
+    ``stride`` is how far they are from each other, where they are known to be all of one length.
+    """
+    # Within the memory of a window such a matrix is no larger than that.
+    parts = [_Batch(slice(None))] if stride else _batches(captured)
+    for part in parts:
         caplen = captured[part.rows].astype(np.int32)
         on_wire = caplen
-        if not np.array_equal(wirelen[part.rows], caplen):
+        if not (wirelen[part.rows].view(np.int32) == caplen).all():
             on_wire = np.minimum(wirelen[part.rows], np.uint32(0x7FFFFFFF)).astype(np.int32)
             on_wire = np.maximum(on_wire, caplen)
-        rows = _items(data, at[part.rows], max(int(caplen.max()), 1))[:, np.newaxis].view(np.uint8)
+        width = max(int(caplen[0] if stride else caplen.max()), 1)
+        rows = _items(data, at[part.rows], width, stride)[:, np.newaxis].view(np.uint8)
         yield Frames(link, time_ns[part.rows], rows, caplen, on_wire, part.unfinished)
 
 

@@ -1,12 +1,13 @@
 """A sliding window over a capture file, so that a file of any size is read in bounded memory."""
 
 import gzip
-import weakref
 import zlib
 from io import BufferedIOBase
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recorderd.wire.recycled import Recycled
 
 CHUNK = 1 << 21
 """Bytes read at a time: some 9,000 G.711 packets."""
@@ -33,7 +34,7 @@ class Window:
         self._stream = stream
         self._before = 0
         self._failure = ""
-        self._free: list[memoryview] = []
+        self._memory = Recycled()
         self._allocate(CHUNK)
         self.at = self.end = 0
 
@@ -82,11 +83,8 @@ class Window:
 
     def _allocate(self, size: int) -> None:
         """The bytes, and the same as an array: the one is faster for one number, the other for many."""
-        # Fresh memory costs a fault a page; what nothing points into any more comes back to be used again.
-        usable = self._free and len(self._free[-1]) >= size + SLACK
-        self.raw = self._free.pop() if usable else np.empty(size + SLACK, np.uint8).data
-        self.data: NDArray[np.uint8] = np.frombuffer(self.raw, np.uint8)
-        weakref.finalize(self.data, self._free.append, self.raw).atexit = False
+        self.data: NDArray[np.uint8] = self._memory.bytes(size + SLACK)
+        self.raw = self.data.data
 
     def _read(self, room: memoryview) -> int:
         """Read into memory; what a packed file hides is told only after what could be unpacked was used."""

@@ -28,6 +28,9 @@ SETTLE_US: Final = 2_000_000.0
 MAX_LOOK_AHEAD: Final = 100
 """Runs that may explain a leap before them; a stream that leaps more often explains nothing."""
 
+FIRST_TURN: Final = 1 << 32
+"""Timestamps start one turn up, so that packets from before the first one stay positive."""
+
 MAX_RUNS: Final = 10_000
 """Runs remembered a stream."""
 
@@ -111,7 +114,7 @@ class StreamClock:
         """Timestamps of packets sorted by number, on 64 bits; shape (n,)."""
         first = int(timestamp[0])
         if self._last_seq < 0:
-            self._last_raw, self._timestamp = first, first + (1 << 32)
+            self._last_raw, self._timestamp = first, first + FIRST_TURN
         # Unsigned differences wrap as the timestamps do; read as signed they are the steps, forward or back.
         steps = np.empty(len(timestamp), np.int32)
         steps[0] = (first - self._last_raw + (1 << 31)) % (1 << 32) - (1 << 31)
@@ -158,6 +161,12 @@ class StreamClock:
             run.least_skew_us, run.lasts_us = there.least_skew_us, there.lasts_us
             run.last_skew_us = there.last_skew_us
             run.stretch, run.low_us = there.stretch, there.low_us
+
+    def begin(self, seq: int, timestamp: int, clock_rate: int, start_us: float, skew_us: float) -> None:
+        """Begin the first run with its first packet, whose timestamp is on 64 bits; somebody else follows it
+        from there (:meth:`go_on`).
+        """
+        self.runs.append(Run(seq, timestamp, clock_rate, start_us, skew_us))
 
     def low(self, stretch: int, skew_us: float) -> None:
         """Somebody else saw a stretch of the newest run end, whose least skew this was."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recorderd.codecs import opus_toc
 from recorderd.media.clock import LEAP_US, SETTLE_US, Standing
+from recorderd.media.columns import counts
 from recorderd.media.drift import LOW_US
 from recorderd.media.jitter import note_jitter
 from recorderd.media.lane import Lane
@@ -83,14 +84,15 @@ def follow_steady(
     type.
     """
     rows, starts = order.rows, order.starts
-    count = np.diff(starts, append=len(packets))
+    count = counts(starts, len(packets))
     ends = starts + count - 1
     payload_type = packets.payload_type[starts]
     kind, rate = table.kind[rows, payload_type], table.clock[rows, payload_type]
     # How long these sound is told by their size or their first byte, for all at once.
     steady: NDArray[np.bool_] = one_type & ((kind == PCMU) | (kind == PCMA) | (kind == OPUS))
     # Packets that come too late tell nothing of the clock.
-    steady &= (rate == table.run_rate[rows]) & (order.seq[starts] > table.followed[rows])
+    followed = table.followed[rows]
+    steady &= (rate == table.run_rate[rows]) & (order.seq[starts] > followed)
     full = _full(table.timestamp[rows], packets.timestamp, starts, count)
     skew: NDArray[np.float64] = np.subtract(packets.time_us, full * np.repeat(1e6 / rate, count))
     sounding = one_type & (kind != TONE)
@@ -112,7 +114,8 @@ def follow_steady(
         least = np.minimum.reduceat(np.where(near, skew, np.inf), starts)
     least = np.where(young, np.minimum(table.least_skew_us[rows], least), table.least_skew_us[rows])
     lasts = np.maximum(lasts, packets.time_us[ends] - begun)
-    gaps = steady & ~order.plain
+    # Numbers ascend: with as many as there should be none is missing, as from a stream that has just begun.
+    gaps = steady & ~order.plain & (order.seq[ends] - followed != count)
     missing = _missing(table, order, packets, full, kind, gaps) if gaps.any() else []
     turned = _lower(table, rows, stretch, lowest, steady)
     mine, at = rows[steady], ends[steady]
@@ -120,7 +123,7 @@ def follow_steady(
     table.run_lasts_us[mine] = lasts[steady]
     table.last_skew_us[mine] = skew[at]
     table.followed[mine], table.timestamp[mine] = order.seq[at], full[at]
-    table.sounds[mine] = _sounds(kind[steady], packets.size[at], packets.payload[at, :2])
+    table.sounds[mine] = _sounds(kind[steady], packets, at)
     return steady, missing, turned
 
 
@@ -143,7 +146,7 @@ def _lower(
     """Keep the least skew of the stretch; returns those that are over."""
     before, low = table.stretch[rows], table.low_us[rows]
     new = stretch != before
-    over = np.flatnonzero(new & steady)
+    over = np.flatnonzero(new & steady & (before >= 0))
     mine = rows[steady]
     table.stretch[mine] = stretch[steady]
     table.low_us[mine] = np.where(new, lowest, np.minimum(low, lowest))[steady]
@@ -162,13 +165,13 @@ def _missing(
 ) -> list[Missing]:
     """What is missing in the streams ``which``, whose timestamps on 64 bits are ``full``. The table still
     tells where they stood before."""
-    number = np.repeat(np.arange(len(order.rows)), np.diff(order.starts, append=len(packets)))
+    number = np.repeat(np.arange(len(order.rows)), counts(order.starts, len(packets)))
     step = np.diff(order.seq, prepend=0)
     step[order.starts] = order.seq[order.starts] - table.followed[order.rows]
     after = np.flatnonzero((step > 1) & which[number])
     number, before = number[after], after - 1
     row, count = order.rows[number], step[after] - 1
-    sounds = _sounds(kind[number], packets.size[before], packets.payload[before, :2])
+    sounds = _sounds(kind[number], packets, before)
     first = order.starts[number] == after
     columns = (
         number,
@@ -198,13 +201,13 @@ def _full(
     return full
 
 
-def _sounds(kind: NDArray[np.uint8], size: NDArray[np.int32], head: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """How long packets sound, in units of their clocks: a byte is a sample of G.711."""
+def _sounds(kind: NDArray[np.uint8], packets: Packets, at: NDArray[np.intp]) -> NDArray[np.int32]:
+    """How long the packets ``at`` sound, in units of their clocks: a byte is a sample of G.711."""
+    out = packets.size[at]
     opus = np.flatnonzero(kind == OPUS)
-    if not len(opus):
-        return size
-    out = size.copy()
-    known = np.minimum(size[opus], head.shape[1])
-    first_bytes = head[opus][np.arange(head.shape[1]) < known[:, None]]
-    out[opus] = opus_toc.durations(first_bytes, known)
+    if len(opus):
+        head = packets.payload[at[opus], :2]
+        known = np.minimum(out[opus], head.shape[1])
+        first_bytes = head[np.arange(head.shape[1]) < known[:, None]]
+        out[opus] = opus_toc.durations(first_bytes, known)
     return out

@@ -50,8 +50,8 @@ class Lane:
     """The clock of one stream of a recording."""
 
     def __init__(self, formats: Mapping[int, Format]) -> None:
-        """``formats`` maps payload types to what signalling said they carry; it may gain entries later."""
-        self.formats = dict(formats)
+        """``formats`` maps payload types to what signalling said they carry; nobody changes it."""
+        self.formats = formats
         self._clock = StreamClock()
         self._last_seq = -1
         self._last: tuple[int, int] = (0, 0)
@@ -60,6 +60,10 @@ class Lane:
         self._cache: list[Segment] | None = None
         self._span: Span | None = None
         """Goes with the segments."""
+
+    def learn(self, formats: Mapping[int, Format]) -> None:
+        """Signalling said what further payload types carry, or said of some something else."""
+        self.formats = {**self.formats, **formats}
 
     def format(self, payload_type: int) -> Format | None:
         """What a payload type carries; None where signalling never said."""
@@ -79,6 +83,13 @@ class Lane:
     def sounds(self) -> int:
         """How long the newest packet sounds, in units of its clock."""
         return self._last[1]
+
+    def begin(self, seq: int, timestamp: int, clock_rate: int, start_us: float, skew_us: float) -> None:
+        """Begin with the first packet, which is sound, and whose timestamp is on 64 bits; somebody else
+        follows the clock from there (:meth:`go_on`).
+        """
+        self._cache = None
+        self._clock.begin(seq, timestamp, clock_rate, start_us, skew_us)
 
     def go_on(self, there: Standing, sounds: int) -> None:
         """Go on from where somebody else followed it to; ``sounds`` is how long the newest packet does."""

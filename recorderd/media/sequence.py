@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import leading
+from recorderd.media.columns import counts, leading
 from recorderd.media.streams import ASIDE, EXCLUDED, FIRST_CYCLE, UNBOUND, StreamTable
 from recorderd.media.table import Packets
 
@@ -94,7 +94,7 @@ class Order:
         return [self._where(which) for which in (~wide, wide) if which.any()]
 
     def _where(self, which: NDArray[np.bool_]) -> "Order":
-        count = np.diff(self.starts, append=len(self.position))
+        count = counts(self.starts, len(self.position))
         mine = np.repeat(which, count)
         starts = np.cumsum(count[which]) - count[which]
         return Order(self.position[mine], self.seq[mine], starts, self.rows[which], self.plain[which])
@@ -102,7 +102,7 @@ class Order:
     @property
     def stream(self) -> NDArray[np.int32]:
         """The row of each packet's stream."""
-        return np.repeat(self.rows, np.diff(self.starts, append=len(self.position)))
+        return np.repeat(self.rows, counts(self.starts, len(self.position)))
 
 
 class Sequencer:
@@ -179,12 +179,13 @@ class Sequencer:
         in_time = slice(int(np.count_nonzero(early)))
         np.maximum.at(last, stream[in_time], seq[in_time])
         if not early.all():
-            leaves = seq <= last[stream]
             # What came in the grace and is behind earlier windows is no straggler of this one: the next one
             # sees to it, for by then it may be known as the beginning of another call.
             late = slice(in_time.stop, None)
-            known = self.streams.packets[stream[late]] > 0
-            leaves[late] &= ~known | (seq[late] > self.streams.highest[stream[late]])
+            of, number = stream[late], seq[late]
+            new = (self.streams.packets[of] == 0) | (number > self.streams.highest[of])
+            leaves = np.ones(len(seq), np.bool_)
+            leaves[late] = new & (number <= last[of])
             leaving = leading(leaves)
             if leaving is not None and look is None:
                 stay[leaving.stop : len(seq)] = True
@@ -375,9 +376,13 @@ def _sort(
     ends = np.cumsum(width)
     rank[rows] = ends - width - low
     place = np.full(total, -1, np.intp)
-    # From the last to the first: of several for one place the first to come stays.
-    place[(seq + rank[stream])[::-1]] = np.arange(len(seq) - 1, -1, -1)
-    if len(seq) == total and (place >= 0).all():
-        return place, width
+    index = seq + rank[stream]
+    place[index] = np.arange(len(seq))
     taken = place >= 0
+    found = int(np.count_nonzero(taken))
+    if found < len(seq):
+        # From the last to the first: of several for one place the first to come stays.
+        place[index[::-1]] = np.arange(len(seq) - 1, -1, -1)
+    if found == total:
+        return place, width
     return place[taken], np.add.reduceat(taken, ends - width, dtype=np.intp)

@@ -4,7 +4,9 @@ A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 sectio
 rows of this table a whole batch at a time; nothing here is called once a packet.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,9 @@ ASIDE: Final = -7
 
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
+
+UNKNOWN_CLOCK: Final = 8000
+"""RTP clock in Hz where signalling never said (RFC 3551 section 4.1)."""
 
 # What a payload type carries, as far as the hot path must know. Everything else is in the stream's formats.
 OTHER, PCMU, PCMA, OPUS, TONE, COMFORT_NOISE, RED = range(7)
@@ -131,7 +136,7 @@ class StreamTable:
         self.owner[row] = UNBOUND
         self.sealed[row] = self.sealing
         self.key[row] = key
-        self.clock[row] = 8000
+        self.clock[row] = UNKNOWN_CLOCK
 
     def identify(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         """Map packet keys to table rows, making rows for new streams.
@@ -217,9 +222,26 @@ class StreamTable:
         out: NDArray[np.int32] = rows[(owner == UNBOUND) | (owner == IGNORED)]
         return out
 
-    def describe(self, row: int, formats: dict[int, tuple[str, int]]) -> None:
-        """Say what the payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
-        for payload_type, (name, clock_rate) in formats.items():
-            self.kind[row, payload_type] = KINDS.get(name, OTHER)
-            self.redundant |= name == "red"
-            self.clock[row, payload_type] = clock_rate if clock_rate > 0 else 8000
+    def describe(self, row: int, formats: Mapping[int, tuple[str, int]]) -> None:
+        """Say what all payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
+        meaning = _meaning(tuple(formats.items()))
+        self.kind[row], self.clock[row] = meaning.kind, meaning.clock
+        self.redundant |= meaning.redundant
+
+
+class _Meaning(NamedTuple):
+    """What goes into the columns of a stream, by payload type."""
+
+    kind: NDArray[np.uint8]
+    clock: NDArray[np.int32]
+    redundant: bool
+
+
+@lru_cache(maxsize=128)
+def _meaning(formats: tuple[tuple[int, tuple[str, int]], ...]) -> _Meaning:
+    """The same for most streams."""
+    kind, clock = np.full(128, OTHER, np.uint8), np.full(128, UNKNOWN_CLOCK, np.int32)
+    for payload_type, (name, clock_rate) in formats:
+        kind[payload_type] = KINDS.get(name, OTHER)
+        clock[payload_type] = clock_rate if clock_rate > 0 else UNKNOWN_CLOCK
+    return _Meaning(kind, clock, any(name == "red" for _, (name, _) in formats))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.media.columns import as_items, leading, picked
+from recorderd.wire.recycled import Recycled
 
 FEW, FEW_BATCHES = 1000, 32
 """Batches of fewer packets are put together when there are so many of them."""
@@ -50,8 +51,9 @@ class Packets:
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         # The payload may be a part of the frames' matrix, which stays as a whole.
-        total: int = sum(getattr(self, field.name).nbytes for field in fields(self))
-        return total + max(0, len(self) * self.payload.strides[0] - self.payload.nbytes)
+        total: int = sum(getattr(self, name).nbytes for name in COLUMNS)
+        total += len(self) * max(self.payload.shape[1], self.payload.strides[0])
+        return total
 
 
 COLUMNS = tuple(field.name for field in fields(Packets) if field.name != "payload")
@@ -82,6 +84,7 @@ class PacketTable:
         self.overflow = 0
         self._batches: list[Packets] = []
         self._bytes = 0
+        self._memory = Recycled()
 
     def __len__(self) -> int:
         return sum(map(len, self._batches))
@@ -177,7 +180,7 @@ class PacketTable:
             return []
         bare = concatenate([replace(b, payload=b.payload[:, :0]) for b in self._batches])
         wanted, stay = choose(bare)
-        groups = [_Group(bare.select(positions), positions, len(bare)) for positions in wanted]
+        groups = [self._group(bare.select(positions), positions, len(bare)) for positions in wanted]
         kept: list[Packets] = []
         at = 0
         for batch in self._batches:
@@ -195,6 +198,11 @@ class PacketTable:
         self._bytes = sum(batch.nbytes for batch in kept)
         return [replace(group.packets, payload=group.payload) for group in groups]
 
+    def _group(self, packets: Packets, positions: NDArray[np.intp], waiting: int) -> "_Group":
+        width = int(packets.size.max(initial=0))
+        payload = self._memory.bytes(len(packets) * width).reshape(len(packets), width)
+        return _Group(packets, payload, positions, waiting)
+
 
 def _since(batch: Packets, stream: int, since_us: int) -> NDArray[np.int64]:
     times: NDArray[np.int64] = batch.time_us[(batch.stream == stream) & (batch.time_us >= since_us)]
@@ -204,9 +212,10 @@ def _since(batch: Packets, stream: int, since_us: int) -> NDArray[np.int64]:
 class _Group:
     """Packets on their way out, and the matrix that their payloads are put into."""
 
-    def __init__(self, packets: Packets, positions: NDArray[np.intp], waiting: int) -> None:
-        self.packets = packets
-        self.payload = np.empty((len(packets), int(packets.size.max(initial=0))), np.uint8)
+    def __init__(
+        self, packets: Packets, payload: NDArray[np.uint8], positions: NDArray[np.intp], waiting: int
+    ) -> None:
+        self.packets, self.payload = packets, payload
         self.place = np.full(waiting, -1, np.intp)
         self.place[positions] = np.arange(len(positions))
 

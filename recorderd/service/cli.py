@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _capture(arguments: argparse.Namespace) -> int:
     with libraries.loading():
         from recorderd.service.capture import capture
-    from recorderd.service.opening import worker_count
-    from recorderd.service.workers import supervise
+        from recorderd.service.opening import worker_count
+        from recorderd.service.workers import supervise
 
     config = _config(arguments)
     count = worker_count(config)
@@ -81,7 +81,8 @@ def _again(arguments: argparse.Namespace) -> list[str]:
 
 
 def _outbox(arguments: argparse.Namespace) -> int:
-    from recorderd.service.outbox import outbox
+    with libraries.loading():
+        from recorderd.service.outbox import outbox
 
     return outbox(_config(arguments))
 
@@ -140,8 +141,9 @@ def _account(engine: "Engine", archive: "SpoolArchive", config: "Config") -> str
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
-    from recorderd.config import load_config
-    from recorderd.service.opening import recipients_of
+    with libraries.loading():
+        from recorderd.config import load_config
+        from recorderd.service.opening import recipients_of
 
     recipients_of(load_config(arguments.config))
     print(f"{arguments.config}: good")

@@ -19,6 +19,7 @@ from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.ownership import Blindness
 from recorderd.calls.table import Call, CallTable
 from recorderd.calls.timers import Limits
+from recorderd.media.columns import leading
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import UNBOUND, StreamTable
 from recorderd.media.table import Packets, PacketTable
@@ -304,9 +305,11 @@ class Engine:
         def choose(packets: Packets) -> tuple[list[NDArray[np.intp]], NDArray[np.bool_]]:
             order, stay = self.sequencer.order(packets, end_ns // 1000, end_ns // 1000 + grace_us, expired_us)
             # When a stream was heard is told by its packets before the window's end, never by how they came.
-            heard = packets.time_us < end_ns // 1000
+            early = packets.time_us < end_ns // 1000
+            heard = leading(early) or early
             self.streams.seen(packets.stream[heard], packets.time_us[heard])
-            left = np.flatnonzero(stay & (self.streams.owner[packets.stream] == UNBOUND))
+            left = np.flatnonzero(stay)
+            left = left[self.streams.owner[packets.stream[left]] == UNBOUND]
             if len(left):
                 rows, first = np.unique(packets.stream[left], return_index=True)
                 times = packets.time_us[left[first]] * 1000

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from recorderd.media.beginning import begin_clocks
 from recorderd.media.following import follow_steady, give_back, take_over
 from recorderd.media.redundancy import opened
 from recorderd.media.sequence import Order
@@ -60,6 +61,8 @@ class Handout:
         with self._stages["record"]:
             self._record(window)
         with self._stages["follow"]:
+            for begun in begin_clocks(self._streams, order, packets, window.one_type):
+                self._stream(window, begun.at)[1].lane.begin(*begun[1:])
             steady, missing, turned = follow_steady(self._streams, order, packets, window.one_type)
             for at, *of in missing:
                 self._stream(window, at)[1].lane.missing(*of)
@@ -86,10 +89,10 @@ class Handout:
 
     def _stream(self, window: Window, at: int) -> tuple[Session, Stream, slice]:
         """One of the window's streams: whose, which, and where its packets are."""
-        session = self._recordings.numbered(int(window.owner[at]))
-        start = int(window.order.starts[at])
-        span = slice(start, start + int(window.count[at]))
-        return session, session.streams[int(window.lane[at])], span
+        session = self._recordings.numbered(window.owner.item(at))
+        start = window.order.starts.item(at)
+        span = slice(start, start + window.count.item(at))
+        return session, session.streams[window.lane.item(at)], span
 
     def _follow(self, window: Window, at: int) -> None:
         """Follow a stream's clock packet by packet."""

@@ -227,8 +227,8 @@ class SegmentedRecording:
         if name not in LASTING:
             return
         kind = "paused" if name == "resumed" else name
-        facts = (event.get(key) for key in ("stream", "side", "kind", "call_id"))
-        key = (kind, *facts, *event.get("formats", ()))
+        get = event.get
+        key = (kind, get("stream"), get("side"), get("kind"), get("call_id"), *get("formats", ()))
         self._lasting.pop(key, None)
         self._lasting[key] = event
 

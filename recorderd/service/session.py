@@ -1,6 +1,6 @@
 """One recording while it is being made: its streams, its speakers, and what will be said of it in the end."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -211,7 +211,7 @@ class Session:
             new = {pt: known for pt, known in formats.items() if stream.lane.formats.get(pt) != known}
             mine = stream.call == call and stream.speaker == speaker and not stream.line
             if mine and not stream.retired and new:
-                stream.lane.formats.update(new)
+                stream.lane.learn(new)
                 self.event("formats", time_us, stream=stream.number, formats=_described(new))
                 changed.append(stream)
         return changed
@@ -250,12 +250,12 @@ class Session:
     def event(self, name: str, time_us: int, **facts: Any) -> None:
         """Write an event into the recording."""
         event = {"event": name, "time_us": time_us, **facts}
-        if not self._write(lambda sink: sink.event(event)) and name in DESCRIBING:
+        if not self._write(event) and name in DESCRIBING:
             self._unsaid.append(event)
 
     def _say_again(self) -> None:
         """Without what describes the streams their packets mean nothing: it comes before the next of them."""
-        while self._unsaid and self._write(lambda sink: sink.event(self._unsaid[0])):
+        while self._unsaid and self._write(self._unsaid[0]):
             del self._unsaid[0]
 
     def resume(self, recording: str, sink: Sink) -> None:
@@ -316,12 +316,12 @@ class Session:
         """Whether it was given up for lack of time, or never begun."""
         return self.given_up_us is not None
 
-    def _write(self, write: Callable[[Sink], None]) -> bool:
-        """Write something; False where it did not come to the disk."""
+    def _write(self, event: dict[str, Any]) -> bool:
+        """Write an event; False where it did not come to the disk."""
         if self.sink is None:
             return False
         try:
-            write(self.sink)
+            self.sink.event(event)
             return True
         except (RecorderError, ValueError) as error:
             self._failed(error)
@@ -348,13 +348,12 @@ class Session:
             self._unwritten.take(self.sink.unwritten())
         return self._unwritten
 
-    def start_us(self) -> float | None:
-        """When the first sample sounded, in microseconds since the epoch."""
-        return min([span.start_us for span in self._spans()], default=None)
-
-    def end_us(self) -> float | None:
-        """When the last sample ended."""
-        return max([span.end_us for span in self._spans()], default=None)
+    def span(self) -> Span | None:
+        """From the first sample's time to the end of the last; None where nothing sounded."""
+        spans = self._spans()
+        if not spans:
+            return None
+        return Span(min([span.start_us for span in spans]), max([span.end_us for span in spans]))
 
     def may_lack(self, label: str, start_us: float, end_us: float) -> bool:
         """Whether packets of a track may have been lost where no stream's numbers tell of it: before its

@@ -41,9 +41,10 @@ class Stillness:
             if session is not None:
                 together.setdefault(session.number, (session, []))[1].append(call)
         self._held = {number: since for number, since in self._held.items() if number in together}
+        seen_ns = self._streams.last_seen_ns.tolist()
         events: list[CallEvent] = []
         for session, calls in together.values():
-            since_ns = self._still_since(session, calls, now_ns)
+            since_ns = self._still_since(session, calls, seen_ns, now_ns)
             if since_ns is not None and now_ns - since_ns >= self._timeout_ns:
                 for call in calls:
                     events += self._calls.end(call.key, now_ns, since_ns, f"{STILL} {self._timeout_s:g} s")
@@ -54,12 +55,20 @@ class Stillness:
         self._held = {number: since + by_ns for number, since in self._held.items()}
         self._streams.last_seen_ns += by_ns * (self._streams.last_seen_ns > 0)
 
-    def _still_since(self, session: Session, calls: list[Call], now_ns: int) -> int | None:
-        """Since when nothing was heard that should have been; None while that is right."""
-        if any(call.holding for call in calls) or any(call.answered_at is None for call in calls):
-            self._held[session.number] = now_ns
-            return None
-        rows = [stream.row for stream in session.streams if not stream.retired]
-        heard = int(self._streams.last_seen_ns[rows].max()) if rows else 0
-        answered = max(call.answered_at or 0 for call in calls)
-        return max(heard, answered, self._held.get(session.number, 0))
+    def _still_since(
+        self, session: Session, calls: list[Call], seen_ns: list[int], now_ns: int
+    ) -> int | None:
+        """Since when nothing was heard that should have been; None while that is right.
+
+        ``seen_ns`` has when each row of the stream table last had a packet.
+        """
+        since_ns = self._held.get(session.number, 0)
+        for call in calls:
+            if call.holding or call.answered_at is None:
+                self._held[session.number] = now_ns
+                return None
+            since_ns = max(since_ns, call.answered_at)
+        for stream in session.streams:
+            if not stream.retired:
+                since_ns = max(since_ns, seen_ns[stream.row])
+        return since_ns

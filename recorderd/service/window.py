@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.media.columns import counts
 from recorderd.media.sequence import Order
 from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
@@ -83,15 +84,16 @@ class Window:
 def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
     """Work out a window of at least one packet."""
     starts = order.starts
-    count = np.diff(starts, append=len(packets))
+    count = counts(starts, len(packets))
     owner, lane = table.owner[order.rows], table.lane[order.rows]
     payload_type = packets.payload_type
     first_type = payload_type[starts]
-    one_type = np.minimum.reduceat(payload_type, starts) == np.maximum.reduceat(payload_type, starts)
+    one_type = np.ones(len(starts), np.bool_)
     kind = np.repeat(table.kind[order.rows, first_type], count)
-    if not one_type.all():
-        mixed = np.flatnonzero(np.repeat(~one_type, count))
-        kind[mixed] = table.kind[order.stream[mixed], payload_type[mixed]]
+    other = np.flatnonzero(payload_type != np.repeat(first_type, count))
+    if len(other):
+        one_type[np.searchsorted(starts, other, side="right") - 1] = False
+        kind[other] = table.kind[order.stream[other], payload_type[other]]
     rows = np.empty(len(packets), PACKET_ROW)
     rows["seq"] = order.seq
     rows["timestamp"] = packets.timestamp

@@ -5,8 +5,9 @@ Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from recorderd.wire.frames import Frames, LinkType
 from recorderd.wire.hep import hep_signalling
 from recorderd.wire.ip import TCP, UDP, Datagrams, RowFragment
 from recorderd.wire.link import count_cut
-from recorderd.wire.media_packets import MediaPackets, in_order, joined, read_endpoints
+from recorderd.wire.media_packets import MediaPackets, endpoints_in, in_order, joined
 from recorderd.wire.plain import find_plain
 from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
 from recorderd.wire.segments import find_segments
@@ -252,13 +253,10 @@ class Dissector:
         """Keep RTCP datagrams until the batch is done."""
         self.counters["rtcp"] += len(payloads.row)
         room = MAX_CONTROL - len(self._control)
-        columns = (payloads.row, payloads.network_at, payloads.transport_at, payloads.start, payloads.end)
-        for row, network_at, transport_at, start, end in zip(
-            *(c[:room].tolist() for c in columns), strict=True
-        ):
-            data = frames.data[row]
-            ends = read_endpoints(data, network_at, transport_at)
-            self._control.append(ControlPacket(int(frames.time_ns[row]), *ends, data[start:end].tobytes()))
+        for row, network_at, transport_at, start, end in islice(_places(payloads), room):
+            frame = frames.data[row].tobytes()
+            ends = endpoints_in(frame, network_at, transport_at)
+            self._control.append(ControlPacket(frames.time_ns.item(row), *ends, frame[start:end]))
 
     def _signalling(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
         """SIP datagrams one by one; the others are counted."""
@@ -267,15 +265,17 @@ class Dissector:
         hep &= ~sip
         self.counters["other"] += int((~sip & ~hep).sum())
         found = self._hep(frames, payloads.where(hep)) if hep.any() else []
-        for n in np.flatnonzero(sip):
-            payload = frames.data[payloads.row[n], payloads.start[n] : payloads.end[n]].tobytes()
+        for row, network_at, transport_at, start, end in _places(payloads.where(sip)):
+            frame = frames.data[row].tobytes()
+            payload = frame[start:end]
             if is_keepalive(payload):
                 self.counters["keepalive"] += 1
             elif payload[0] >> 6 == 2:
                 self.counters["other"] += 1  # too short for RTP, and no text begins so: not SIP either
             else:
                 self.counters["signalling"] += 1
-                found.append(_signalling_row(frames, payloads, n, payload, truncated=False))
+                ends = endpoints_in(frame, network_at, transport_at)
+                found.append((row, Signalling(frames.time_ns.item(row), *ends, payload)))
         return found
 
     def _hep(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
@@ -317,11 +317,12 @@ class Dissector:
         self.counters["truncated"] += len(payloads.row)
         sip = self._is_sip_port[payloads.ports >> 16] | self._is_sip_port[payloads.ports & 0xFFFF]
         found = []
-        for n in np.flatnonzero(sip):
-            row = int(payloads.row[n])
-            payload = frames.data[row, payloads.start[n] : frames.caplen[row]].tobytes()
+        for row, network_at, transport_at, start, _ in _places(payloads.where(sip)):
+            frame = frames.data[row].tobytes()
+            payload = frame[start : frames.caplen[row]]
             if payload and payload[0] >> 6 != 2 and not is_keepalive(payload):
-                found.append(_signalling_row(frames, payloads, n, payload, truncated=True))
+                ends = endpoints_in(frame, network_at, transport_at)
+                found.append((row, Signalling(frames.time_ns.item(row), *ends, payload, truncated=True)))
         return found
 
 
@@ -330,14 +331,10 @@ def is_keepalive(payload: bytes) -> bool:
     return not payload.strip(b"\r\n\0 ") or (payload[0] < 4 and payload[4:8] == STUN_COOKIE)
 
 
-def _signalling_row(
-    frames: Frames, payloads: UdpPayloads, n: np.intp, payload: bytes, *, truncated: bool
-) -> tuple[int, Signalling]:
-    row = int(payloads.row[n])
-    source, destination = read_endpoints(
-        frames.data[row], int(payloads.network_at[n]), int(payloads.transport_at[n])
-    )
-    return row, Signalling(int(frames.time_ns[row]), source, destination, payload, truncated=truncated)
+def _places(payloads: UdpPayloads) -> Iterator[tuple[int, int, int, int, int]]:
+    """Of each packet its row, and where in it its IP and UDP headers and its payload begin and that ends."""
+    columns = payloads.row, payloads.network_at, payloads.transport_at, payloads.start, payloads.end
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _as_frames(packets: list[bytes], time_ns: NDArray[np.int64]) -> Frames:

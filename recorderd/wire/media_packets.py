@@ -1,5 +1,6 @@
 """RTP packets as columns: what the dissector makes of frames, and what the media stage works on."""
 
+import struct
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -87,15 +88,20 @@ def in_order(parts: list[MediaPackets], places: list[NDArray[np.intp]]) -> Media
 _host = lru_cache(maxsize=4096)(packed_host)
 
 
+_PORTS = struct.Struct(">HH")
+
+
 def read_endpoints(row: NDArray[np.uint8], network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
     """Source and destination from the IP header and the UDP (or TCP) ports of one frame."""
-    if row[network_at] >> 4 == 4:
-        addresses = row[network_at + 12 : network_at + 20].tobytes()
+    return endpoints_in(row.tobytes(), network_at, transport_at)
+
+
+def endpoints_in(frame: bytes, network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
+    """The same of a frame's bytes."""
+    source, destination = _PORTS.unpack_from(frame, transport_at)
+    if frame[network_at] >> 4 == 4:
+        at, size = network_at + 12, 4
     else:
-        addresses = row[network_at + 8 : network_at + 40].tobytes()
-    half = len(addresses) // 2
-    ports = row[transport_at : transport_at + 4].tobytes()
-    return (
-        Endpoint(_host(addresses[:half]), int.from_bytes(ports[:2], "big")),
-        Endpoint(_host(addresses[half:]), int.from_bytes(ports[2:], "big")),
-    )
+        at, size = network_at + 8, 16
+    between, end = at + size, at + 2 * size
+    return Endpoint(_host(frame[at:between]), source), Endpoint(_host(frame[between:end]), destination)
