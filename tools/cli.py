@@ -80,7 +80,8 @@ class SubcommandParser(_Parser):
 
 def load_command(name: str) -> "Command":
     """Import the module of a command of :data:`COMMANDS`."""
-    return cast("Command", import_module(f"recorderd.tools.cmd_{name.replace('-', '_')}"))
+    with libraries.loading():
+        return cast("Command", import_module(f"recorderd.tools.cmd_{name.replace('-', '_')}"))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from recorderd import libraries
 from recorderd.errors import Evicted, NoSuchRecording, SpoolError, UsageError
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool, is_recording_id
@@ -61,7 +62,8 @@ class Session:
     @cached_property
     def config(self) -> "Config":
         """The configuration of ``-c`` (or the default path); raises ConfigError."""
-        from recorderd.config import load_config
+        with libraries.loading():
+            from recorderd.config import load_config
 
         return load_config(self.config_path or DEFAULT_CONFIG)
 
@@ -128,7 +130,8 @@ class Session:
     @cached_property
     def terminal(self) -> "Terminal":
         """Standard output for people."""
-        from recorderd.tools.terminal import Terminal
+        with libraries.loading():
+            from recorderd.tools.terminal import Terminal
 
         return Terminal(self.stdout)
 

@@ -79,7 +79,7 @@ def _event(event: dict[str, Any], lanes: dict[int, LanePackets], labels: dict[in
         lanes[number] = LanePackets(Lane({**STATIC, **formats}))
         labels[number] = str(event["track"])
     else:
-        lanes[number].lane.formats.update(formats)
+        lanes[number].lane.learn(formats)
 
 
 def _media(
