@@ -81,8 +81,6 @@ class Copies:
         """The same for a stream that runs between addresses which several calls announced."""
         if len(calls) == 1:
             return self.voice(calls[0], side, hops)
-        if len(calls) == 1:
-            return self.voice(calls[0], side, hops)
         key = self._conversations.key(calls[0])
         voices = [self.voice(call, side, hops) for call in calls if self._conversations.key(call) == key]
         return min(voices, key=lambda voice: voice.rank)

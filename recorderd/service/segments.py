@@ -216,7 +216,8 @@ class SegmentedRecording:
         kept.refused = nowhere = kept.refused or kept.size < 0
         self._drop()
         if not nowhere:
-            kept.rows, kept.payload, kept.event = bytes(kept.rows), b"", None
+            # The rows stay a view of their window: the next commit lets go of that for all calls.
+            kept.payload, kept.event = b"", None
             self._slipped.append(kept)
             if len(self._slipped) > MAX_TRACED:
                 self._slipped[-MAX_TRACED - 1].rows = b""
