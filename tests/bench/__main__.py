@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.replay import Run, empty_capture, prepare, replay
+from tests.bench.replay import Run, empty_capture, prepare, replay, touch
 from tests.bench.scene import CODECS, PLOTTED, SCENES, Scene
 from tests.bench.tmpfs import folder_for
 
@@ -44,6 +44,7 @@ class Bench:
             started, spool = self._run(self._empty, number)
             starts.append(started.cpu_s)
             shutil.rmtree(spool)
+            touch(scene.bytes)
             run, spool = self._run(capture, number)
             done.append(run)
             every = self._exact == "every" or (self._exact == "first" and number == 0)
