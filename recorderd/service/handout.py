@@ -7,6 +7,7 @@ import numpy as np
 
 from recorderd.media.beginning import begin_clocks
 from recorderd.media.following import follow_steady, give_back, take_over
+from recorderd.media.lane import Lane
 from recorderd.media.redundancy import opened
 from recorderd.media.sequence import Order
 from recorderd.media.streams import TONE, StreamTable
@@ -62,12 +63,12 @@ class Handout:
             self._record(window)
         with self._stages["follow"]:
             for begun in begin_clocks(self._streams, order, packets, window.one_type):
-                self._stream(window, begun.at)[1].lane.begin(*begun[1:])
+                self._lane(window, begun.at).begin(*begun[1:])
             steady, missing, turned = follow_steady(self._streams, order, packets, window.one_type)
             for at, *of in missing:
-                self._stream(window, at)[1].lane.missing(*of)
+                self._lane(window, at).missing(*of)
             for at, stretch, low in turned:
-                self._stream(window, at)[1].lane.low(stretch, low)
+                self._lane(window, at).low(stretch, low)
             for at in np.flatnonzero(~steady).tolist():
                 self._follow(window, at)
             for at in window.with_tones().tolist():
@@ -86,6 +87,11 @@ class Handout:
             if session.sink is None:
                 self._resume(session)
             session.media(part.base_us, rows_of(part), coded(part))
+
+    def _lane(self, window: Window, at: int) -> Lane:
+        """That of one of the window's streams."""
+        session = self._recordings.numbered(window.owner.item(at))
+        return session.streams[window.lane.item(at)].lane
 
     def _stream(self, window: Window, at: int) -> tuple[Session, Stream, slice]:
         """One of the window's streams: whose, which, and where its packets are."""

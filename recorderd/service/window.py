@@ -42,7 +42,7 @@ class Window:
 
     ``rows`` are the bytes of PACKET_ROW records (n), their times relative to the session's part; ``kind`` (n)
     says what each packet carries (see :mod:`recorderd.media.streams`); ``one_type`` (streams) whether a
-    stream's packets have one payload type; ``payload`` are the bytes of the packets' matrix.
+    stream's packets have one payload type; ``payload`` are the bytes of the packets' matrix, ``width`` each.
     """
 
     order: Order
@@ -55,6 +55,7 @@ class Window:
     rows: memoryview
     parts: list[Part]
     payload: memoryview
+    width: int
 
     @property
     def ends(self) -> NDArray[np.intp]:
@@ -72,7 +73,7 @@ class Window:
 
     def coded(self, part: Part) -> bytes | memoryview:
         """The payloads of a part, one after the other."""
-        width = self.packets.payload.shape[1]
+        width = self.width
         if part.size == width:
             return self.payload[part.first * width : part.last * width]
         payload = self.packets.payload[part.first : part.last]
@@ -102,7 +103,8 @@ def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
     rows["payload_type"] = payload_type | packets.marker.view(np.uint8) << 7
     parts = list(_parts(packets, rows, owner, starts))
     raw, payload = rows.view(np.uint8).data, packets.payload.reshape(-1).data
-    return Window(order, packets, owner, lane, count, one_type, kind, raw, parts, payload)
+    width = packets.payload.shape[1]
+    return Window(order, packets, owner, lane, count, one_type, kind, raw, parts, payload, width)
 
 
 def _parts(
