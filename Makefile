@@ -1,9 +1,10 @@
 # The two commands: `make run` sets up and records, `make test` sets up and tests. `make help` lists all.
 SHELL := /bin/sh
 # The services run without a home folder, so a Python from one (pyenv) will not do for them. Tests and figures are of
-# the same Python, where the system has one: others may be built without optimisation, and a fifth slower.
+# the same Python, where it is new enough: others may be built without optimisation, and a fifth slower.
 SYSTEM_PYTHON ?= /usr/bin/python3
-PYTHON ?= $(firstword $(wildcard $(SYSTEM_PYTHON)) python3)
+PYTHON := $(or $(PYTHON),$(shell $(SYSTEM_PYTHON) -c 'import sys; \
+	sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null),python3)
 PY := .venv/bin/python
 MADE := .venv/.made
 

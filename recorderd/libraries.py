@@ -24,9 +24,10 @@ def prepare() -> None:
     _keep_memory()
 
 
-_COLLECT = 50_000, 10, 10
-"""A call in progress is a thousand containers, and next to none of them ever is part of a cycle. Looked
-through after each 700 more, as is usual, they cost a tenth of the time of recording."""
+_COLLECT = 50_000, 10, 1
+"""A call in progress is a thousand containers, and few of them ever are part of a cycle (the legs of a
+conversation know each other). Looked through after each 700 more, as is usual, they cost a tenth of the time
+of recording."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _KEPT = 1 << 30

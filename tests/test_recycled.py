@@ -53,6 +53,18 @@ def test_a_little_more_fits():
     assert place(memory.bytes(SIZE + SIZE // 16)) == before
 
 
+def test_what_comes_back_all_at_once_is_not_kept():
+    tracemalloc.start()
+    try:
+        memory = Recycled(most=3)
+        held_up = [memory.bytes(SIZE) for _ in range(20)]
+        held_up.clear()
+        memory.bytes(SIZE)
+        assert tracemalloc.get_traced_memory()[0] < 5 * SIZE
+    finally:
+        tracemalloc.stop()
+
+
 def test_when_the_load_is_over_its_memory_is_given_back():
     tracemalloc.start()
     try:

@@ -34,7 +34,7 @@ class Window:
         self._stream = stream
         self._before = 0
         self._failure = ""
-        self._memory = Recycled()
+        self._memory = Recycled(32)  # a second of some thousand calls
         self._allocate(CHUNK)
         self.at = self.end = 0
 

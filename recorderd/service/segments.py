@@ -255,7 +255,7 @@ class SegmentedRecording:
             if self._loss is None:
                 self._loss = self._writer.fail(error)
                 self._files.trouble_met(error)
-                for kept in self._kept:
+                for kept in (*self._slipped, *self._kept):
                     kept.rows, kept.payload = bytes(kept.rows), bytes(kept.payload)
 
     def go_on(self, *, at_once: bool = False) -> bool:

@@ -18,9 +18,11 @@ SPARE: Final = 4
 
 
 class Recycled:
-    """Memory that is used again: as much as was in use at one time."""
+    """Memory that is used again: as much as was in use at one time, within bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 8) -> None:
+        """``most`` arrays are kept for later; what a stop held up, and comes back all at once, is not."""
+        self._most = most
         self._free: list[memoryview] = []
 
     def bytes(self, size: int) -> NDArray[np.uint8]:
@@ -33,6 +35,7 @@ class Recycled:
         return whole[:size]
 
     def _raw(self, size: int) -> memoryview:
+        del self._free[: -self._most]
         # The last to come back is the likeliest to be in the processor's caches still.
         for at in range(len(self._free) - 1, -1, -1):
             if size <= len(self._free[at]) <= SPARE * size:
