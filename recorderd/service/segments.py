@@ -39,6 +39,8 @@ MAX_TRACED: Final = 20
 LONGEST_WAIT_S: Final = 60.0
 """A disk that loses all that is written gets new files more and more seldom."""
 
+_Bytes = bytes | memoryview
+
 LASTING: Final = DESCRIBING | {"call", "answered", "hold", "besides", "paused", "resumed"}
 """Events that hold for what comes after them: each segment begins with them."""
 
@@ -71,8 +73,8 @@ class _Kept:
     size: int
     """Of the file before it; -1 where it was written to none."""
     base_us: int
-    rows: bytes | memoryview
-    payload: bytes | memoryview
+    rows: _Bytes
+    payload: _Bytes
     event: dict[str, Any] | None = None
     packets: int = 0
     """Of one that is in memory no more."""
@@ -139,8 +141,7 @@ class SegmentedRecording:
         with self._lock:
             kept = self._keep(base_time_us, rows, payload)
             if self._loss is None:
-                writer = self._writer
-                before = writer.refused_packets
+                writer, before = self._writer, self._writer.refused_packets
                 try:
                     writer.media(base_time_us, rows, payload)
                 except SpoolError as error:
@@ -173,11 +174,7 @@ class SegmentedRecording:
                     self.lose(error)
 
     def _keep(
-        self,
-        base_us: int,
-        rows: bytes | memoryview,
-        payload: bytes | memoryview,
-        event: dict[str, Any] | None = None,
+        self, base_us: int, rows: _Bytes, payload: _Bytes, event: dict[str, Any] | None = None
     ) -> _Kept:
         rounds, held, slipped = self._rounds, self._kept, self._slipped
         self._last_us, size = base_us, self._writer.size
@@ -188,8 +185,7 @@ class SegmentedRecording:
             self._forget_durable()
         kept = _Kept(rounds.begun, size, base_us, rows, payload, event)
         held.append(kept)
-        if event is None:
-            self._windows += 1
+        self._windows += event is None
         while self._windows > MAX_WINDOWS or len(held) > MAX_KEPT:
             self._give_up()
         return kept
@@ -227,8 +223,7 @@ class SegmentedRecording:
         name = event["event"]
         if name not in LASTING:
             return
-        kind = "paused" if name == "resumed" else name
-        get = event.get
+        kind, get = "paused" if name == "resumed" else name, event.get
         key = (kind, get("stream"), get("side"), get("kind"), get("call_id"), *get("formats", ()))
         self._lasting.pop(key, None)
         self._lasting[key] = event
