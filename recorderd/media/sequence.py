@@ -179,13 +179,7 @@ class Sequencer:
         in_time = slice(int(np.count_nonzero(early)))
         np.maximum.at(last, stream[in_time], seq[in_time])
         if not early.all():
-            # What came in the grace and is behind earlier windows is no straggler of this one: the next one
-            # sees to it, for by then it may be known as the beginning of another call.
-            late = slice(in_time.stop, None)
-            of, number = stream[late], seq[late]
-            new = (self.streams.packets[of] == 0) | (number > self.streams.highest[of])
-            leaves = np.ones(len(seq), np.bool_)
-            leaves[late] = new & (number <= last[of])
+            leaves = self._leaves(stream, seq, last, in_time.stop)
             leaving = leading(leaves)
             if leaving is not None and look is None:
                 stay[leaving.stop : len(seq)] = True
@@ -195,6 +189,20 @@ class Sequencer:
                 stay[look[~leaves]] = True
                 look, stream, seq = look[leaves], stream[leaves], seq[leaves]
         return self._account(look, stream, seq, last), stay
+
+    def _leaves(
+        self, stream: NDArray[np.intp], seq: NDArray[np.int64], last: NDArray[np.int64], late_from: int
+    ) -> NDArray[np.bool_]:
+        """Which packets leave, of which those from ``late_from`` on came in the grace; ``last`` has the
+        highest number of each stream that came in time.
+        """
+        # What came in the grace and is behind earlier windows is no straggler of this one: the next one
+        # sees to it, for by then it may be known as the beginning of another call.
+        of, number = stream[late_from:], seq[late_from:]
+        new = (self.streams.packets[of] == 0) | (number > self.streams.highest[of])
+        leaves = np.ones(len(seq), np.bool_)
+        leaves[late_from:] = new & (number <= last[of])
+        return leaves
 
     def _extend(
         self, seq16: NDArray[np.uint16], stream: NDArray[np.intp], early: NDArray[np.bool_]
