@@ -6,8 +6,10 @@ for each call.
 """
 
 import ctypes
+from collections.abc import Callable
+from functools import cache, cached_property
 from itertools import pairwise, repeat
-from typing import Final
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,40 +25,45 @@ class LibopusError(RecorderError):
     hint = "apt install libopus0"
 
 
-try:
-    from opuslib_next.api import libopus
-except Exception as error:  # it raises nothing narrower
-    raise LibopusError(f"libopus: {error}") from error
+class Libopus(NamedTuple):
+    """Its functions, with the types of their arguments."""
 
-# Looked up with [...]: each look-up makes a prototype of its own, so that opuslib-next keeps its types.
-_get_size = libopus["opus_decoder_get_size"]
-_get_size.argtypes = (ctypes.c_int,)
-_get_size.restype = ctypes.c_int
-_init = libopus["opus_decoder_init"]
-_init.argtypes = (ctypes.c_void_p, ctypes.c_int32, ctypes.c_int)
-_init.restype = ctypes.c_int
-_decode = libopus["opus_decode"]
-_decode.argtypes = (
-    ctypes.c_void_p,  # state
-    ctypes.c_char_p,  # packet, or NULL for a lost one
-    ctypes.c_int32,  # its length
-    ctypes.c_void_p,  # samples, interleaved
-    ctypes.c_int,  # room for so many a channel
-    ctypes.c_int,  # decode the FEC data
-)
-_decode.restype = ctypes.c_int
+    get_size: Callable[[int], int]
+    init: Callable[[int, int, int], int]
+    decode: Callable[[int, bytes | None, int, int, int, int], int]
+    """State, packet (None for a lost one), its length, where the samples go (interleaved), room for so many a
+    channel, whether to decode the FEC data."""
+    decode_at: Callable[[int, int, int, int, int, int], int]
+    """The same by address, for packets that lie in a matrix."""
 
-# The same by address, for packets that lie in a matrix.
-_decode_at = libopus["opus_decode"]
-_decode_at.argtypes = (
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int32,
-    ctypes.c_void_p,
-    ctypes.c_int,
-    ctypes.c_int,
-)
-_decode_at.restype = ctypes.c_int
+
+@cache
+def libopus() -> Libopus:
+    """Find and load libopus, once. Who has no Opus to decode need not: it takes longer than recording a short
+    call does.
+
+    Raises:
+        LibopusError: the system has none.
+    """
+    try:
+        from opuslib_next.api import libopus as library
+    except Exception as error:  # it raises nothing narrower
+        raise LibopusError(f"libopus: {error}") from error
+    number, length, at = ctypes.c_int, ctypes.c_int32, ctypes.c_void_p
+
+    def function(name: str, *arguments: type[Any]) -> Callable[..., int]:
+        # Looked up with [...], which makes a prototype of its own each time: opuslib-next keeps its types.
+        found = library[name]
+        found.argtypes, found.restype = arguments, number
+        return cast(Callable[..., int], found)
+
+    return Libopus(
+        get_size=function("opus_decoder_get_size", number),
+        init=function("opus_decoder_init", at, length, number),
+        decode=function("opus_decode", at, ctypes.c_char_p, length, at, number, number),
+        decode_at=function("opus_decode", at, at, length, at, number, number),
+    )
+
 
 RATES: Final = (8000, 12_000, 16_000, 24_000, 48_000)
 
@@ -81,11 +88,13 @@ class OpusDecoder:
         self.channels = channels
         self._step = rate // 400  # 2.5 ms, the shortest frame: what is concealed is a multiple of it
         self._room = rate * 120 // 1000
+        library = libopus()
+        self._decode = library.decode
         # Memory of ours rather than opus_decoder_create(): it goes when the decoder goes, without a
         # finalizer.
-        self._state = ctypes.create_string_buffer(_get_size(channels))
+        self._state = ctypes.create_string_buffer(library.get_size(channels))
         self._at = ctypes.addressof(self._state)
-        if _init(self._at, rate, channels):
+        if library.init(self._at, rate, channels):
             raise ValueError(f"libopus refuses {rate} Hz with {channels} channels")
         self._samples = np.empty((self._room, channels), np.int16)
         self._out = self._samples.ctypes.data
@@ -99,7 +108,7 @@ class OpusDecoder:
         if not payload:
             # libopus would take it for a lost packet of unknown length and make up 120 ms.
             raise PayloadError("opus: empty payload")
-        count = _decode(self._at, payload, len(payload), self._out, self._room, 0)
+        count = self._decode(self._at, payload, len(payload), self._out, self._room, 0)
         if count < 0:
             raise PayloadError(f"opus: malformed packet of {len(payload)} bytes (libopus error {count})")
         return self._samples[:count].copy()
@@ -129,9 +138,9 @@ class OpusDecoder:
         return out
 
     def _conceal_piece(self, count: int, fec: bytes | None) -> None:
-        if fec and _decode(self._at, fec, len(fec), self._out, count, 1) == count:
+        if fec and self._decode(self._at, fec, len(fec), self._out, count, 1) == count:
             return
-        if _decode(self._at, None, 0, self._out, count, 0) != count:
+        if self._decode(self._at, None, 0, self._out, count, 0) != count:
             self._samples[:count] = 0
 
 
@@ -144,7 +153,10 @@ class OpusRuns:
     def __init__(self, rate: int) -> None:
         """Decode to ``rate`` Hz, one of RATES."""
         self._rate = rate
-        self._state = ctypes.create_string_buffer(_get_size(1))
+
+    @cached_property
+    def _state(self) -> ctypes.Array[ctypes.c_char]:
+        return ctypes.create_string_buffer(libopus().get_size(1))
 
     def decode(
         self,
@@ -168,11 +180,12 @@ class OpusRuns:
         places = (out.ctypes.data + out.itemsize * (np.cumsum(samples) - samples)).tolist()
         lengths, rooms = sizes.tolist(), samples.tolist()
         counts: list[int] = []
+        init, decode = libopus().init, libopus().decode_at
         for begin, end in pairwise([*starts.tolist(), len(payload)]):
-            _init(state, self._rate, 1)
+            init(state, self._rate, 1)
             run = slice(begin, end)
             counts += map(
-                _decode_at, repeat(state), packets[run], lengths[run], places[run], rooms[run], repeat(0)
+                decode, repeat(state), packets[run], lengths[run], places[run], rooms[run], repeat(0)
             )
         malformed = np.array(counts, np.int64) != samples
         for at in np.flatnonzero(malformed).tolist():

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from recorderd.config import Config, load_config
 from recorderd.config.loader import parse_config
+from recorderd.config.section import Section
 from recorderd.errors import ConfigError
 from recorderd.wire.tunnel_settings import TunnelSettings
 
@@ -94,6 +96,21 @@ def test_the_limits_of_quality_are_those_of_the_review() -> None:
 
 def test_an_empty_section_is_a_section_of_defaults() -> None:
     assert parse(SMALL + "capture:\nsite:\nalerts:\n  syslog:\n").capture.sip_ports == (5060,)
+
+
+def sections(model: type[Section] = Section) -> Iterator[type[Section]]:
+    """All sections of which no key is required."""
+    for section in model.__subclasses__():
+        if not any(field.is_required() for field in section.model_fields.values()):
+            yield section
+        yield from sections(section)
+
+
+@pytest.mark.parametrize("section", [*sections()])
+def test_a_section_that_is_not_there_is_an_empty_one(section: type[Section]) -> None:
+    """What is not there is not checked either: it has to be what a check would find."""
+    default = section.model_construct()
+    assert default == section.model_validate({}) == section.model_validate(default.model_dump(by_alias=True))
 
 
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from recorderd import errors
-from recorderd.config import Config
+from recorderd.config import Config, sync
 from recorderd.config.loader import parse_config
 from recorderd.config.models import LATER
+from recorderd.config.remotes import REMOTE_MODELS
 from recorderd.service.cli import COMMANDS as DAEMON_COMMANDS
 from recorderd.tools.cli import COMMANDS, build_parser
 
@@ -31,6 +32,8 @@ def text_of(name: str) -> str:
 def models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
+    if annotation == sync.Remote:
+        return list(REMOTE_MODELS.values())
     return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 

@@ -14,18 +14,19 @@ from tests.spool_builder import make_desk
 
 # Little-endian pcap of Ethernet frames, without one.
 EMPTY = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-NEVER = {"av", "rich", "sqlite_utils", "asyncio", "webrtcvad", "pytest"}
+NEVER = {"av", "rich", "sqlite_utils", "asyncio", "webrtcvad", "pytest", "opuslib_next", "subprocess"}
+UNCONFIGURED = {"recorderd.config.faults", "recorderd.config.remotes"}
 NUMERIC = {"numpy", "cryptography", "pydantic", "yaml"}
 
 
 def modules_of(program: str, *words: object) -> set[str]:
-    """The top-level modules that a command has loaded when it is through."""
+    """The modules that a command has loaded when it is through."""
     code = (
         f"import json, sys; from {program} import main\n"
         "try: code = main()\n"
         "except SystemExit as left: code = left.code\n"
         "assert not code, code\n"
-        "print(json.dumps([name.partition('.')[0] for name in sys.modules]), file=sys.stderr)"
+        "print(json.dumps([*sys.modules]), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
@@ -43,7 +44,7 @@ def test_a_replay_loads_only_what_it_takes(tmp_path):
     capture.write_bytes(EMPTY)
     loaded = modules_of("recorderd.service.cli", "replay", capture, "-c", configure(tmp_path))
     assert "numpy" in loaded
-    assert not loaded & NEVER
+    assert not loaded & (NEVER | UNCONFIGURED)
 
 
 def test_a_call_in_g711_loads_no_library_of_codecs(tmp_path):
@@ -65,3 +66,23 @@ def test_lists_in_json_load_no_heavy_library(tmp_path, words):
     loaded = modules_of("recorderd.tools.cli", "--spool", desk.spool.path, "--json", *words)
     assert "sqlite3" in loaded
     assert not loaded & (NEVER | NUMERIC)
+
+
+def test_only_the_sections_of_a_file_get_validators(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from recorderd.config import load_config\n"
+        "config = load_config(Path(sys.argv[1]))\n"
+        "print(*(name for name in type(config).model_fields if getattr(config, name).__pydantic_complete__))"
+    )
+    file = configure(tmp_path, "capture: {grace_ms: 100}\n")
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["capture", "spool", "encryption"]
+
+
+def test_the_live_recorder_has_its_decoders_before_a_call():
+    code = (
+        "import sys; from recorderd.service.hearing import Hearing\n"
+        "Hearing(threaded=True).stop()\n"
+        "assert 'opuslib_next' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

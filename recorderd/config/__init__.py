@@ -13,7 +13,7 @@ from recorderd.config.models import (
     SpoolConfig,
     SyslogConfig,
 )
-from recorderd.config.sync import FileRemote, SyncConfig
+from recorderd.config.sync import SyncConfig
 
 __all__ = [
     "AUTO",
@@ -22,7 +22,6 @@ __all__ = [
     "Config",
     "ControlConfig",
     "EncryptionConfig",
-    "FileRemote",
     "QualityConfig",
     "SiteConfig",
     "SpoolConfig",

@@ -1,10 +1,13 @@
 """Kinds of values that several sections have."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+_UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
 def _absolute(value: object, info: ValidationInfo) -> object:
@@ -36,4 +39,12 @@ def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return unique(values)
 
 
+def _rate(value: object) -> object:
+    found = re.fullmatch(r"([0-9]{1,12})\s?([kMG])", value) if isinstance(value, str) else None
+    return int(found[1]) * _UNITS[found[2]] if found else value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+
+Bandwidth = Annotated[int, Field(ge=1_000, le=100_000_000_000), BeforeValidator(_rate)]
+"""Bytes a second: a number, or one with ``k``, ``M`` or ``G``."""

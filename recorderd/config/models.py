@@ -28,8 +28,8 @@ from recorderd.config.ledger import LedgerConfig
 from recorderd.config.policy import PolicyConfig
 from recorderd.config.privacy import PrivacyConfig
 from recorderd.config.retention import RetentionConfig
-from recorderd.config.section import Section
-from recorderd.config.sync import REMOTE_MODELS, SyncConfig
+from recorderd.config.section import Part, Section
+from recorderd.config.sync import SyncConfig
 from recorderd.config.yaml_lines import Document, key_text
 from recorderd.wire.tunnel_settings import PORTS, TUNNELS, Tunnel, TunnelSettings
 
@@ -37,9 +37,6 @@ AUTO: Literal["auto"] = "auto"
 
 LATER = ("siprec",)
 """Sections of the product that this version does not have: refused by name, so that nobody believes them."""
-
-TAGS = ("<auto>", "<list>", "<number>", *REMOTE_MODELS)
-"""What pydantic puts into an error's location for a union; never part of a key."""
 
 
 def _interface(value: str) -> str:
@@ -198,13 +195,13 @@ class CaptureConfig(Section):
         description="the tunnels that are opened: a list of `mpls`, `pppoe`, `gre`, `erspan`, `ipip`,"
         " `vxlan`, `geneve`, `tzsp`, `l2tp`; `auto`: all of them in capture files, none live",
     )
-    tunnel_ports: TunnelPortsConfig = Field(default_factory=TunnelPortsConfig)
-    hep: HepConfig = Field(default_factory=HepConfig)
+    tunnel_ports: Part[TunnelPortsConfig] = Field(default_factory=TunnelPortsConfig.model_construct)
+    hep: Part[HepConfig] = Field(default_factory=HepConfig.model_construct)
 
     def tunnels_opened(self, *, live: bool) -> TunnelSettings:
         """Which tunnels are opened, and where."""
         chosen = self.tunnels if self.tunnels != AUTO else () if live else TUNNELS
-        return TunnelSettings(frozenset(chosen), self.tunnel_ports.model_dump())
+        return TunnelSettings(frozenset(chosen), dict(self.tunnel_ports))
 
 
 class QualityConfig(Section):
@@ -261,7 +258,7 @@ class SyslogConfig(Section):
 class AlertsConfig(Section):
     """Who is told."""
 
-    syslog: SyslogConfig = Field(default_factory=SyslogConfig)
+    syslog: Part[SyslogConfig] = Field(default_factory=SyslogConfig.model_construct)
 
 
 class SpoolConfig(Section):
@@ -272,7 +269,7 @@ class SpoolConfig(Section):
         default=None,
         description="the host's signing key, made on first use; `host.key` in the spool if not given",
     )
-    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    budget: Part[BudgetConfig] = Field(default_factory=BudgetConfig.model_construct)
 
 
 class EncryptionConfig(Section):
@@ -302,19 +299,19 @@ class ControlConfig(Section):
 class Config(Section):
     """The whole configuration."""
 
-    site: SiteConfig = Field(default_factory=SiteConfig)
-    capture: CaptureConfig = Field(default_factory=CaptureConfig)
-    conversations: ConversationsConfig = Field(default_factory=ConversationsConfig)
-    policy: PolicyConfig = Field(default_factory=PolicyConfig)
-    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
-    quality: QualityConfig = Field(default_factory=QualityConfig)
-    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
-    spool: SpoolConfig
-    encryption: EncryptionConfig
-    sync: SyncConfig = Field(default_factory=SyncConfig)
-    ledger: LedgerConfig = Field(default_factory=LedgerConfig)
-    retention: RetentionConfig = Field(default_factory=RetentionConfig)
-    control: ControlConfig = Field(default_factory=ControlConfig)
+    site: Part[SiteConfig] = Field(default_factory=SiteConfig.model_construct)
+    capture: Part[CaptureConfig] = Field(default_factory=CaptureConfig.model_construct)
+    conversations: Part[ConversationsConfig] = Field(default_factory=ConversationsConfig.model_construct)
+    policy: Part[PolicyConfig] = Field(default_factory=PolicyConfig.model_construct)
+    privacy: Part[PrivacyConfig] = Field(default_factory=PrivacyConfig.model_construct)
+    quality: Part[QualityConfig] = Field(default_factory=QualityConfig.model_construct)
+    alerts: Part[AlertsConfig] = Field(default_factory=AlertsConfig.model_construct)
+    spool: Part[SpoolConfig]
+    encryption: Part[EncryptionConfig]
+    sync: Part[SyncConfig] = Field(default_factory=SyncConfig.model_construct)
+    ledger: Part[LedgerConfig] = Field(default_factory=LedgerConfig.model_construct)
+    retention: Part[RetentionConfig] = Field(default_factory=RetentionConfig.model_construct)
+    control: Part[ControlConfig] = Field(default_factory=ControlConfig.model_construct)
 
     _file: str = PrivateAttr("")
     _document: Document | None = PrivateAttr(None)

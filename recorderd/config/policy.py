@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from recorderd.calls.patterns import pattern
 from recorderd.calls.policy import DEFAULT, Match, Network, Policy, Rule
 from recorderd.config.hours import as_days, as_hours, day_text, hours_text, zone_of, zone_text
-from recorderd.config.section import Section
+from recorderd.config.section import Part, Section
 
 _HEADER = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")  # RFC 3261 section 25.1: token
 
@@ -98,7 +98,7 @@ class RuleConfig(Section):
     name: Annotated[str, Field(min_length=1, max_length=64)] = Field(
         description="what the account of a call says of why"
     )
-    match: MatchConfig = Field(default_factory=MatchConfig)
+    match: Part[MatchConfig] = Field(default_factory=MatchConfig.model_construct)
     action: Literal["record", "exclude"] = Field(description="`record` or `exclude`")
 
 
@@ -138,7 +138,7 @@ class PolicyConfig(Section):
     timezone: Annotated[str, AfterValidator(zone_text)] = Field(
         default="UTC", description="the zone of `time` and `days`, such as `Europe/London`"
     )
-    orphans: OrphansConfig = Field(default_factory=OrphansConfig)
+    orphans: Part[OrphansConfig] = Field(default_factory=OrphansConfig.model_construct)
     media_timeout_s: Annotated[float, Field(ge=0.0, le=86_400.0)] = Field(
         default=300.0,
         description="an answered call that is not on hold and has no media for so long, in seconds, is over:"

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from recorderd.calls.privacy import Masks
 from recorderd.config.policy import header_name
-from recorderd.config.section import Section
+from recorderd.config.section import Part, Section
 
 Key = Annotated[str, Field(pattern=r"^[0-9A-D*#]{1,16}$")]
 
@@ -67,7 +67,7 @@ class PauseConfig(Section):
 class PrivacyConfig(Section):
     """What is not kept, or not shown."""
 
-    mask_numbers: MaskConfig = Field(default_factory=MaskConfig)
+    mask_numbers: Part[MaskConfig] = Field(default_factory=MaskConfig.model_construct)
     dtmf: Literal["keep", "digits", "remove"] = Field(
         default="keep",
         description="keys pressed (RFC 4733): `keep` them; `digits`: keep that and when, not which;"
@@ -77,4 +77,4 @@ class PrivacyConfig(Section):
         default="keep",
         description="keys heard as tones in G.711: `keep` them or `silence` the audio while one sounds",
     )
-    pause: PauseConfig = Field(default_factory=PauseConfig)
+    pause: Part[PauseConfig] = Field(default_factory=PauseConfig.model_construct)

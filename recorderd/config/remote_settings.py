@@ -1,25 +1,18 @@
 """What every remote has, whatever its kind."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
+from recorderd.config.fields import Bandwidth
 from recorderd.config.hours import as_days, as_hours, day_text, hours_text, zone_of, zone_text
 from recorderd.config.section import Section
 from recorderd.spool.pacing import Terms, Timetable
 
-_UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
-
 
 def _one_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
-
-
-def _rate(value: object) -> object:
-    found = re.fullmatch(r"([0-9]{1,12})\s?([kMG])", value) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else value
 
 
 def _verify(value: object) -> str | dict[str, float]:
@@ -29,10 +22,6 @@ def _verify(value: object) -> str | dict[str, float]:
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0.0 <= share <= 1.0:
         raise ValueError("must be full, or {sample: SHARE} with a share of 0 to 1 such as 0.1")
     return {"sample": float(share)}
-
-
-Bandwidth = Annotated[int, Field(ge=1_000, le=100_000_000_000), BeforeValidator(_rate)]
-"""Bytes a second: a number, or one with ``k``, ``M`` or ``G``."""
 
 
 class RemoteSettings(Section):

@@ -15,7 +15,7 @@ from recorderd.calls.patterns import pattern
 from recorderd.calls.policy import Match, Policy, Rule
 from recorderd.config.fields import AbsolutePath, unique
 from recorderd.config.policy import MatchConfig, Patterns
-from recorderd.config.section import Section
+from recorderd.config.section import Part, Section
 from recorderd.config.yaml_lines import parse_yaml
 from recorderd.spool.retention import RetentionClass, Schedule, check_period
 
@@ -39,7 +39,7 @@ class RetentionClassConfig(Section):
     sites: Patterns = Field(
         default=(), description="only at recorders whose `site.name` is one of these: patterns"
     )
-    match: MatchConfig = Field(default_factory=MatchConfig)
+    match: Part[MatchConfig] = Field(default_factory=MatchConfig.model_construct)
 
 
 def _named_once(classes: tuple[RetentionClassConfig, ...]) -> tuple[RetentionClassConfig, ...]:

@@ -1,45 +1,28 @@
 """Where recordings are carried to."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
-from recorderd.config.fields import AbsolutePath, unique
-from recorderd.config.remote_settings import Bandwidth, RemoteSettings
-from recorderd.config.remotes_s3 import S3Remote
-from recorderd.config.remotes_sftp import SftpRemote
-from recorderd.config.remotes_webdav import WebdavRemote
-from recorderd.config.section import Section
+from recorderd.config.fields import Bandwidth, unique
+from recorderd.config.section import Part, Section
 
 
-class FileRemote(RemoteSettings):
-    """A folder: another disk, or a mounted share."""
+class _OfAKind:
+    """Loads the models of the kinds of remotes, the largest there are, for a file that has a remote."""
 
-    type: Literal["file"] = Field(description="`file`: a folder of another disk, or of a mounted share")
-    path: AbsolutePath = Field(description="the folder, which must exist")
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from recorderd.config import remotes
 
-
-def _kind(value: object) -> str | None:
-    """Which remote is meant; None where that is not said, or is none that there is."""
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"<{kind}>" if isinstance(kind, str) and f"<{kind}>" in REMOTE_MODELS else None
+        return handler.generate_schema(remotes.Remote)
 
 
-REMOTE_MODELS: dict[str, type[RemoteSettings]] = {
-    "<file>": FileRemote,
-    "<s3>": S3Remote,
-    "<sftp>": SftpRemote,
-    "<webdav>": WebdavRemote,
-}
-"""The kinds of remotes, by what pydantic puts into an error's location."""
-
-Remote = Annotated[
-    Annotated[FileRemote, Tag("<file>")]
-    | Annotated[S3Remote, Tag("<s3>")]
-    | Annotated[SftpRemote, Tag("<sftp>")]
-    | Annotated[WebdavRemote, Tag("<webdav>")],
-    Discriminator(_kind),
-]
+if TYPE_CHECKING:
+    from recorderd.config.remotes import Remote
+else:
+    Remote = Annotated[Any, _OfAKind]
 
 
 def _names_differ(remotes: tuple[Remote, ...]) -> tuple[Remote, ...]:
@@ -68,7 +51,7 @@ class SyncConfig(Section):
     interval_s: Annotated[float, Field(ge=0.1, le=86_400.0)] = Field(
         default=5.0, description="how often the outbox looks for something to carry, in seconds"
     )
-    scrub: ScrubConfig = Field(default_factory=ScrubConfig)
+    scrub: Part[ScrubConfig] = Field(default_factory=ScrubConfig.model_construct)
     remotes: Annotated[tuple[Remote, ...], Field(strict=False), AfterValidator(_names_differ)] = Field(
         default=(), description="every recording goes to each of these"
     )

@@ -171,7 +171,7 @@ def archive_settings(config: Config) -> dict[str, Any]:
     """The archive's part of the configuration."""
     return {
         "host": config.site.name,
-        "thresholds": Thresholds(**config.quality.model_dump()),
+        "thresholds": Thresholds(**dict(config.quality)),
         "masks": config.privacy.mask_numbers.masks(),
         "detached_slots": config.encryption.slots == "detached",
         "ledger": config.ledger.enabled,
