@@ -4,7 +4,7 @@ What a peer sends wrong is never one of these: it is a :class:`PeerError`, which
 counter and an event. The exit codes are documented in docs/operations.md and tested there.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class RecorderError(Exception):
@@ -18,6 +18,10 @@ class RecorderError(Exception):
         super().__init__(*told)
         if hint is not None:
             self.hint = hint
+
+    def anew(self) -> Self:
+        """The same, to be kept: what was raised holds the frames it went through, and all that these held."""
+        return type(self)(*self.args, hint=self.hint)
 
 
 class UsageError(RecorderError):

@@ -58,7 +58,6 @@ class Leg:
     ends: dict[Side, Participant]
     rank: dict[Side, int]
     before: "Leg | None" = None
-    behind: "list[Leg]" = field(default_factory=list)
     over: bool = False
     focus: Side | None = None
 
@@ -124,9 +123,12 @@ class Conversation:
 
     def outermost(self) -> Leg:
         """The leg that began it: the caller's own."""
-        return next(
-            (leg for leg in self.legs.values() if not leg.rank["caller"]), next(iter(self.legs.values()))
-        )
+        first, *others = self.legs.values()
+        return next((leg for leg in (first, *others) if not leg.rank["caller"]), first) if others else first
+
+    def behind(self, leg: Leg) -> list[Leg]:
+        """The legs that one was passed on as, oldest first."""
+        return [known for known in self.legs.values() if known.before is leg]
 
     def participant(self, kind: Side, call: Call) -> Participant:
         """Another one: who called in, or who was called."""
@@ -192,7 +194,7 @@ class Conversations:
         into = self._of[by.call.key]
         if not self._admitted(call, into):
             return False
-        taken = any(known.call.answered_at is not None for known in by.behind)
+        taken = any(known.call.answered_at is not None for known in into.behind(by))
         callee = into.participant("callee", call) if taken else by.ends["callee"]
         leg = Leg(call, how, {"caller": by.ends["caller"], "callee": callee}, {"caller": 0, "callee": 0}, by)
         leg.rank["caller"] = by.rank["caller"] + 1
@@ -201,7 +203,6 @@ class Conversations:
         while nearer is not None:
             nearer.rank["callee"] = max(nearer.rank["callee"], depth)
             nearer, depth = nearer.before, depth + 1
-        by.behind.append(leg)
         callee.user, callee.uri, callee.display = _named(call, "callee")
         callee.call = call
         self._add(into, leg)
@@ -213,13 +214,12 @@ class Conversations:
         if leg.before is not None or not self._admitted(call, into):
             return False
         first = Leg(call, how, dict(leg.ends), {"caller": 0, "callee": leg.rank["callee"] + 1})
-        first.behind.append(leg)
         leg.before = first
         waiting = [leg]
         while waiting:
             further = waiting.pop()
             further.rank["caller"] += 1
-            waiting += further.behind
+            waiting += into.behind(further)
         caller = leg.ends["caller"]
         caller.user, caller.uri, caller.display = _named(call, "caller")
         caller.call = call
@@ -234,14 +234,12 @@ class Conversations:
         who, rank = on.ends[receiver], on.rank[receiver]
         if rank and receiver == "callee":
             # A B2BUA was told: it is whoever it connected last that goes on talking.
-            talking = [leg for leg in on.behind if leg.call.answered_at is not None]
+            talking = [leg for leg in into.behind(on) if leg.call.answered_at is not None]
             who = talking[-1].ends["callee"] if talking else who
         callee = into.participant("callee", call)
         ends: dict[Side, Participant] = {"caller": who, "callee": callee}
         before = on.before if rank and receiver == "caller" else None
         leg = Leg(call, how, ends, {"caller": rank, "callee": 0}, before)
-        if before is not None:
-            before.behind.append(leg)
         if not rank:
             who.call = call
         self._add(into, leg)
@@ -292,6 +290,8 @@ class Conversations:
         if len(found.legs) == 1 or all(leg.over for leg in found.legs.values()):
             for key in found.legs:
                 self._of.pop(key, None)
+            # Told by now. In a row of transfers without end each would hold all before it.
+            found.related.clear()
 
     # -- whose voice
 

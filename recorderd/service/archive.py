@@ -143,7 +143,7 @@ class SpoolArchive:
         try:
             self.reserve.admit()
         except NoRoom as error:
-            self.trouble = self.trouble or error
+            self.trouble = self.trouble or error.anew()
             raise
 
     def _bytes_running(self) -> int:
@@ -308,7 +308,7 @@ class SpoolArchive:
     def trouble_met(self, error: RecorderError) -> None:
         """Keep the first trouble; tell each kind once until something could be sealed again."""
         with self._telling:
-            self.trouble = self.trouble or error
+            self.trouble = self.trouble or error.anew()
             told = type(error) in self._told
             self._told.add(type(error))
         if not told:

@@ -120,6 +120,7 @@ def work(config: Config, number: int, count: int, memory: int, link: int, docket
 def main() -> int:
     """Run a worker; the arguments are the supervisor's."""
     libraries.prepare()
+    libraries.recording()
     parser = argparse.ArgumentParser()
     for name in ("--number", "--count", "--memory", "--link"):
         parser.add_argument(name, type=int, required=True)

@@ -69,6 +69,7 @@ def _capture(arguments: argparse.Namespace) -> int:
         from recorderd.service.opening import worker_count
         from recorderd.service.workers import supervise
 
+    libraries.recording()
     config = _config(arguments)
     count = worker_count(config)
     return supervise(config, count, _again(arguments)) if count > 1 else capture(config)
@@ -93,6 +94,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         from recorderd.service.opening import engine_settings, open_archive
         from recorderd.service.replay import replay
 
+    libraries.recording()
     config = _config(arguments)
     with open_archive(config) as archive:
         engine = Engine(archive, engine_settings(config, live=False))

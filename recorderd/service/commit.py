@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.service.worker import Worker
@@ -64,8 +64,7 @@ class Written(Protocol):
         """Close the file as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A recording that is over and yet to be sealed, and the account of its calls."""
 
     writer: Written
@@ -183,9 +182,8 @@ class GroupCommit:
 
     def _believe(self, writer: Written) -> None:
         """Raise SpoolError for a recording that the disk lost something of."""
-        loss = self._losses.pop(writer.recording_id, None)
-        if loss is not None:
-            raise loss
+        if writer.recording_id in self._losses:
+            raise self._losses.pop(writer.recording_id)
 
     def _finish(self, ended: Ended) -> None:
         try:
