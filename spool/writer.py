@@ -12,9 +12,8 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from recorderd.spool.container import (
     MAX_ELAPSED,
     ROW_BYTES,
     TAG,
+    Even,
     Kind,
     RecordSealer,
     Rows,
@@ -56,8 +56,7 @@ _ROOMS: Final = _Rooms()
 Bytes = bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """A finished recording. ``sha256`` (hex) and ``bytes`` are of the whole file, ``stem`` is what the paths
     of its files begin with, ``summary`` the JSON of what was sealed as such, ``manifest_sha256`` (hex) of the
     whole manifest."""
@@ -145,9 +144,10 @@ class RecordingWriter:
         base_time_us: int,
         rows: Rows | bytes | memoryview,
         payload: NDArray[np.uint8] | bytes | memoryview,
+        even: Even | None = None,
     ) -> None:
         """Append a window of packets: ``rows`` PACKET_ROW[n] sorted by (stream, seq), ``payload`` u8[sum of
-        sizes]; either may be given as its bytes, or a view of them.
+        sizes]; either may be given as its bytes, or a view of them. ``even`` is what is known of the rows.
 
         When this returns, the kernel has the record: it survives the death of the process (and a power cut
         after the next :meth:`flush` or :meth:`~recorderd.spool.layout.Spool.flush`).
@@ -160,7 +160,7 @@ class RecordingWriter:
         if self._blocked:
             self._clear_way(len(raw_rows) // ROW_BYTES)
         raw_payload = payload.tobytes() if isinstance(payload, np.ndarray) else payload
-        runs = runs_of(raw_rows, len(raw_payload))
+        runs = runs_of(raw_rows, len(raw_payload), even)
         elapsed = (base_time_us - self._started_us) // 1000
         record = self._seal(Kind.MEDIA, elapsed, pack_media(base_time_us, raw_rows, raw_payload))
         # Also where the disk is full: what was sealed is written later, or nothing after it.
@@ -291,7 +291,7 @@ class RecordingWriter:
 
     def fail(self, failure: RecorderError) -> RecorderError:
         """Take nothing more: what was written may not be on the disk. Returns ``failure``."""
-        self._failure = failure
+        self._failure = failure.anew()
         self._blocked = True
         return failure
 
@@ -362,15 +362,14 @@ class RecordingWriter:
             if written != len(record):
                 write_all(self._descriptor, record[written:])
         except OSError as error:
-            refusal = disk_error(error, self.path)
             try:
                 os.ftruncate(self._descriptor, self.size)
             except OSError as second:
                 raise self.fail(disk_error(second, self.path)) from None
             if error.errno not in FULL:
-                raise self.fail(refusal) from None
+                raise self.fail(disk_error(error, self.path)) from None
             self._held, self._blocked = bytes(record), True
-            raise refusal from None
+            raise disk_error(error, self.path) from None
         self.size += len(record)
         self._digest.update(record)
 
@@ -378,7 +377,7 @@ class RecordingWriter:
         """Write what was held back, or say why nothing can be written; ``packets`` are refused then."""
         try:
             if self._failure is not None:
-                raise type(self._failure)(str(self._failure))
+                raise self._failure.anew()
             if self._held is not None:
                 self._append(self._held)
                 self._held = None

@@ -407,6 +407,23 @@ def test_rows_that_do_not_fit_are_refused(packets):
             runs_of(rows.tobytes(), size)
 
 
+@pytest.mark.parametrize("packets", [1, 10, 2000])
+def test_what_is_known_of_even_rows_need_not_be_looked_for(packets):
+    _, rows, payload = window(1, packets)
+    raw, streams = rows.tobytes(), rows["stream"].tobytes()
+    assert runs_of(raw, payload.size, (streams, 20)) == runs_of(raw, payload.size)
+
+
+def test_what_is_known_wrongly_of_rows_is_refused():
+    _, rows, payload = window(1)
+    raw, streams = rows.tobytes(), rows["stream"].tobytes()
+    for even in ((streams, 19), (streams[1:], 20), (streams[::-1], 20), (streams + b"\2", 20)):
+        with pytest.raises(ValueError, match=r"sorted|add up"):
+            runs_of(raw, payload.size, even)
+    with pytest.raises(ValueError, match="add up"):
+        runs_of(raw[:-16], payload.size, (streams, 20))
+
+
 def test_rows_that_are_in_disorder_are_refused():
     _, rows, payload = window(1)
     backwards, mixed = rows[::-1].copy(), rows.copy()

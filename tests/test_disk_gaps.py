@@ -18,6 +18,7 @@ from recorderd.service.archive import SpoolArchive
 from recorderd.service.commit import Rounds
 from recorderd.service.engine import Engine
 from recorderd.service.engine_settings import EngineSettings
+from recorderd.service.kept import MAX_TRACED, MAX_WINDOWS
 from recorderd.service.segments import SegmentedRecording
 from recorderd.service.unwritten import Unwritten
 from recorderd.spool.container import PACKET_ROW
@@ -289,6 +290,18 @@ def test_what_had_to_make_room_and_did_not_come_to_the_disk_is(tmp_path):
     os.truncate(path, path.stat().st_size // 3)
     assert shelf.recording.go_on()
     assert sum(shelf.recording.unwritten().packets.values()) == shelf.recording.packets_lost > 0
+
+
+def test_of_many_that_had_to_make_room_all_are_counted_and_the_last_are_known(tmp_path):
+    shelf = Shelf(make_desk(tmp_path))
+    begins = shelf.desk.spool.part_path(shelf.recording.recording_id).stat().st_size
+    shelf.record(*range(MAX_WINDOWS + MAX_TRACED + 7))
+    shelf.recording.lose(SpoolError("lost"))
+    os.truncate(shelf.desk.spool.part_path(shelf.recording.recording_id), begins)
+    assert shelf.recording.go_on()
+    per_record = len(window(0)[1])
+    assert shelf.recording.packets_lost == (MAX_TRACED + 7) * per_record
+    assert sum(shelf.recording.unwritten().packets.values()) == MAX_TRACED * per_record
 
 
 def test_what_is_refused_and_then_makes_room_is_lost_once(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Streams followed in columns come out as those followed packet by packet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from recorderd.codecs.formats import STATIC, Format
 from recorderd.media.beginning import begin_clocks
-from recorderd.media.following import follow_steady, give_back, take_over
+from recorderd.media.following import follow_steady, give_back, hand_lows, take_over
 from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order, Sequencer
 from recorderd.media.streams import StreamTable
@@ -85,12 +87,12 @@ def followed(batches: list[Packets], *, begin: bool = True):
         one_type = one_type_of(order, packets)
         for number, *of in begin_clocks(table, order, packets, one_type) if begin else ():
             quick[int(order.rows[number])].begin(*of)
-        steady, missing, turned = follow_steady(table, order, packets, one_type)
+        steady, missing, full = follow_steady(table, order, packets, one_type)
         steadily += int(steady.sum())
         for number, *of in missing:
             quick[int(order.rows[number])].missing(*of)
-        for number, *of in turned:
-            quick[int(order.rows[number])].low(*of)
+        for number in full:
+            hand_lows(table, int(order.rows[number]), quick[int(order.rows[number])])
         ends = [*order.starts[1:].tolist(), len(packets)]
         for at, row in enumerate(order.rows.tolist()):
             part = slice(int(order.starts[at]), ends[at])
@@ -124,6 +126,20 @@ def test_columns_tell_the_same_as_the_packets(streams):
         holes = sequencer.holes(row)
         assert quick[row].gaps(holes) == slow[row].gaps(holes)
         assert len(slow[row].gaps(holes)) == len(holes)
+
+
+def test_more_lows_than_columns_have_room_for_go_to_the_lane():
+    """A packet each 0.4 s for 200 s: 25 stretches of eight seconds, and a drift in them."""
+    n = np.arange(500)
+    one = stream_packets(0, 1, 0).select(n)
+    rate = {0: 8_000, 8: 8_000, OPUS: 48_000}[int(one.payload_type[0])]
+    timestamp = (n * rate * 4 // 10).astype(np.uint32)
+    batch = replace(one, time_us=START + 400_080 * n, timestamp=timestamp)
+    quick, slow, steadily, _ = followed([batch])
+    assert steadily == 200  # windows
+    assert quick[0].clock_ppm == slow[0].clock_ppm == pytest.approx(-200, abs=1)
+    assert quick[0].segments() == slow[0].segments()
+    assert quick[0].standing == slow[0].standing
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,7 +7,8 @@ import pytest
 
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.service.commit import Rounds
-from recorderd.service.segments import MAX_WINDOWS, SegmentedRecording
+from recorderd.service.kept import MAX_WINDOWS
+from recorderd.service.segments import SegmentedRecording
 from recorderd.spool.durable import forget_cached
 from recorderd.spool.reader import Recording
 from recorderd.spool.recovery import recover, recover_part

@@ -10,7 +10,8 @@ Times are microseconds since the epoch (float64: exact to a quarter of one); tim
 bits.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -54,15 +55,14 @@ class Run:
     lows: list[Low] = field(default_factory=list)
     """Those of earlier stretches."""
 
-    def low(self, stretch: int, skew_us: float) -> None:
+    def keep(self, low: Low) -> None:
         """Keep the low of a stretch that is over."""
         if len(self.lows) >= MAX_LOWS:
             self.lows = thinned(self.lows)
-        self.lows.append(low_of(stretch, skew_us))
+        self.lows.append(low)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of a stream on one clock: the sample of timestamp ``t`` sounds at
     ``anchor_us + (t - first_timestamp) / clock_rate``, by the sender's seconds."""
 
@@ -168,9 +168,10 @@ class StreamClock:
         """
         self.runs.append(Run(seq, timestamp, clock_rate, start_us, skew_us))
 
-    def low(self, stretch: int, skew_us: float) -> None:
-        """Somebody else saw a stretch of the newest run end, whose least skew this was."""
-        self.runs[-1].low(stretch, skew_us)
+    def keep(self, lows: Iterable[Low]) -> None:
+        """Somebody else saw stretches of the newest run end, whose lows these are."""
+        for low in lows:
+            self.runs[-1].keep(low)
 
     def follow(
         self,
@@ -233,7 +234,7 @@ def _lower(run: Run, stretch: int, skew_us: float) -> None:
         run.low_us = min(run.low_us, skew_us)
     elif stretch > run.stretch:
         if run.stretch >= 0:
-            run.low(run.stretch, run.low_us)
+            run.keep(low_of(run.stretch, run.low_us))
         run.stretch, run.low_us = stretch, skew_us
 
 
@@ -261,7 +262,7 @@ def segments(runs: list[Run]) -> list[Segment]:
         lows.append(mine)
     for at, drift in enumerate(map(drift_of, lows)):
         if drift:
-            out[at] = replace(out[at], drift=drift)
+            out[at] = out[at]._replace(drift=drift)
     return out
 
 

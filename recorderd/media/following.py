@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from recorderd.codecs import opus_toc
 from recorderd.media.clock import LEAP_US, SETTLE_US, Standing
 from recorderd.media.columns import counts
-from recorderd.media.drift import LOW_US
+from recorderd.media.drift import LOW_US, Low
 from recorderd.media.jitter import note_jitter
 from recorderd.media.lane import Lane
 from recorderd.media.sequence import Order
-from recorderd.media.streams import OPUS, PCMA, PCMU, TONE, StreamTable
+from recorderd.media.streams import OPUS, PCMA, PCMU, ROOM_FOR_LOWS, TONE, StreamTable
 from recorderd.media.table import Packets
 
 
@@ -35,30 +35,22 @@ class Missing(NamedTuple):
     after: int
 
 
-class Turned(NamedTuple):
-    """A stretch is over for one of an order's streams, ``at``: the arguments of
-    :meth:`recorderd.media.lane.Lane.low`."""
-
-    at: int
-    stretch: int
-    skew_us: float
-
-
 def take_over(table: StreamTable, row: int, lane: Lane) -> None:
     """Bring a lane to where its stream's columns stand."""
-    if table.run_rate[row]:
+    if table.run_rate.item(row):
+        hand_lows(table, row, lane)
         there = Standing(
-            int(table.followed[row]),
-            int(table.timestamp[row]),
-            int(table.run_rate[row]),
-            float(table.run_start_us[row]),
-            float(table.least_skew_us[row]),
-            float(table.run_lasts_us[row]),
-            float(table.last_skew_us[row]),
-            int(table.stretch[row]),
-            float(table.low_us[row]),
+            table.followed.item(row),
+            table.timestamp.item(row),
+            table.run_rate.item(row),
+            table.run_start_us.item(row),
+            table.least_skew_us.item(row),
+            table.run_lasts_us.item(row),
+            table.last_skew_us.item(row),
+            table.stretch.item(row),
+            table.low_us.item(row),
         )
-        lane.go_on(there, int(table.sounds[row]))
+        lane.go_on(there, table.sounds.item(row))
 
 
 def give_back(table: StreamTable, row: int, lane: Lane) -> None:
@@ -74,11 +66,20 @@ def give_back(table: StreamTable, row: int, lane: Lane) -> None:
     table.stretch[row], table.low_us[row] = there.stretch, there.low_us
 
 
+def hand_lows(table: StreamTable, row: int, lane: Lane) -> None:
+    """Tell a lane the lows of its stream that are kept in the columns."""
+    kept = table.lows_kept.item(row)
+    if kept:
+        lane.keep(map(Low._make, table.lows[row, :kept].tolist()))
+        table.lows_kept[row] = 0
+
+
 def follow_steady(
     table: StreamTable, order: Order, packets: Packets, one_type: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], list[Missing], list[Turned]]:
+) -> tuple[NDArray[np.bool_], list[Missing], list[int]]:
     """Follow the streams that go on as they did; returns which of the order's streams those are, what is
-    missing from them, and which of them have a new stretch: their lanes have to be told.
+    missing from them, of which their lanes have to be told, and for which of them there is no more room for
+    lows: these have to be handed to their lanes (:func:`hand_lows`).
 
     ``packets`` are sorted as ``order`` says; ``one_type`` tells the streams whose packets have one payload
     type.
@@ -117,14 +118,14 @@ def follow_steady(
     # Numbers ascend: with as many as there should be none is missing, as from a stream that has just begun.
     gaps = steady & ~order.plain & (order.seq[ends] - followed != count)
     missing = _missing(table, order, packets, full, kind, gaps) if gaps.any() else []
-    turned = _lower(table, rows, stretch, lowest, steady)
+    full_up = _lower(table, rows, stretch, lowest, steady)
     mine, at = rows[steady], ends[steady]
     table.least_skew_us[mine] = least[steady]
     table.run_lasts_us[mine] = lasts[steady]
     table.last_skew_us[mine] = skew[at]
     table.followed[mine], table.timestamp[mine] = order.seq[at], full[at]
     table.sounds[mine] = _sounds(kind[steady], packets, at)
-    return steady, missing, turned
+    return steady, missing, full_up
 
 
 def _stretches(packets: Packets, starts: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -138,12 +139,12 @@ def _stretches(packets: Packets, starts: NDArray[np.intp]) -> tuple[NDArray[np.i
 
 def _lower(
     table: StreamTable,
-    rows: NDArray[np.int32],
+    rows: NDArray[np.intp],
     stretch: NDArray[np.int64],
     lowest: NDArray[np.float64],
     steady: NDArray[np.bool_],
-) -> list[Turned]:
-    """Keep the least skew of the stretch; returns those that are over."""
+) -> list[int]:
+    """Keep the least skew of the stretch, and of those that are over; returns whose room is full now."""
     before, low = table.stretch[rows], table.low_us[rows]
     new = stretch != before
     over = np.flatnonzero(new & steady & (before >= 0))
@@ -152,7 +153,12 @@ def _lower(
     table.low_us[mine] = np.where(new, lowest, np.minimum(low, lowest))[steady]
     if not len(over):
         return []
-    return list(map(Turned, over.tolist(), before[over].tolist(), low[over].tolist()))
+    its = rows[over]
+    kept = table.lows_kept[its]
+    table.lows[its, kept, 0], table.lows[its, kept, 1] = (before[over] + 0.5) * LOW_US, low[over]
+    table.lows_kept[its] += 1
+    full: list[int] = over[kept == ROOM_FOR_LOWS - 1].tolist()
+    return full
 
 
 def _missing(

@@ -24,7 +24,7 @@ between two multiples of the period."""
 
 def note_jitter(
     table: StreamTable,
-    rows: NDArray[np.int32],
+    rows: NDArray[np.intp],
     starts: NDArray[np.intp],
     count: NDArray[np.intp],
     skew: NDArray[np.float64],

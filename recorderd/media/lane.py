@@ -5,9 +5,9 @@ The live engine and the export both drive lanes, a stretch of packets at a time,
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from recorderd.codecs.formats import Format
 from recorderd.codecs.registry import codec
 from recorderd.errors import PeerError
 from recorderd.media.clock import Segment, Standing, StreamClock, segments, set_back
+from recorderd.media.drift import Low
 from recorderd.media.sequence import MAX_HOLES, Hole
 
 TONES = "telephone-event"
@@ -27,8 +28,7 @@ PACKETS_PER_S: Final = 50
 """What nearly all phones send."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of wall-clock time in microseconds since the epoch."""
 
     start_us: float
@@ -97,10 +97,10 @@ class Lane:
         self._clock.go_on(there)
         self._last_seq, self._last = there.seq, (there.timestamp, sounds)
 
-    def low(self, stretch: int, skew_us: float) -> None:
-        """Note the low of a stretch that is over (see :mod:`recorderd.media.drift`)."""
+    def keep(self, lows: Iterable[Low]) -> None:
+        """Note the lows of stretches that are over (see :mod:`recorderd.media.drift`)."""
         self._cache = None
-        self._clock.low(stretch, skew_us)
+        self._clock.keep(lows)
 
     def follow(
         self,

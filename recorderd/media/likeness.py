@@ -7,7 +7,7 @@ What tells is the beginning of the coded frames; silence, which is the same ever
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ MOST_ALIKE: Final = 1024
 _FACTORS: Final = np.frombuffer(hashlib.shake_128(b"likeness").digest(8 * WIDTH), "<u8") | np.uint64(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Prints:
+class Prints(NamedTuple):
     """What tells the packets of some streams: a hash each, ascending, when they arrived, and the stream."""
 
     hashes: NDArray[np.uint64]

@@ -9,8 +9,7 @@ All times are by the recorder's clock, so that nobody's clock need be right.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.wire.rtcp import ReportBlock, SenderReport, VoipMetrics
 
@@ -30,8 +29,7 @@ report may be some 20 ms off."""
 MOST_PPM: Final = 1_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """How a speaker's packets came to the listener, by the listener's word."""
 
     reports: int

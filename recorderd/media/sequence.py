@@ -80,7 +80,7 @@ class Order:
     position: NDArray[np.intp]
     seq: NDArray[np.int64]
     starts: NDArray[np.intp]
-    rows: NDArray[np.int32]
+    rows: NDArray[np.intp]
     plain: NDArray[np.bool_]
 
     def by_width(self, size: NDArray[np.int32]) -> list["Order"]:
@@ -100,7 +100,7 @@ class Order:
         return Order(self.position[mine], self.seq[mine], starts, self.rows[which], self.plain[which])
 
     @property
-    def stream(self) -> NDArray[np.int32]:
+    def stream(self) -> NDArray[np.intp]:
         """The row of each packet's stream."""
         return np.repeat(self.rows, counts(self.starts, len(self.position)))
 
@@ -140,17 +140,17 @@ class Sequencer:
         what stays waiting: what is younger, and unexplained packets that arrived after ``expired_us``.
         """
         stream, time, seq16 = packets.stream.astype(np.intp), packets.time_us, packets.seq
-        owner = self.streams.owner[stream]
-        bound = owner >= 0
-        soon = time < horizon_us
+        bound = (self.streams.owner >= 0).take(stream)
         ascending = not (time[1:] < time[:-1]).any()
         look: NDArray[np.intp] | None = None
         if ascending and bound.all():
             # What nearly every window is: those looked at are the first to come, and so need no picking.
-            stay = ~soon
-            first = slice(int(np.count_nonzero(soon)))
+            first = slice(int(np.searchsorted(time, horizon_us)))
+            stay = np.ones(len(time), np.bool_)
+            stay[first] = False
             stream, time, seq16 = stream[first], time[first], seq16[first]
         else:
+            owner, soon = self.streams.owner[stream], time < horizon_us
             look = np.flatnonzero(bound & soon)
             stay = (bound | (owner == EXCLUDED)) & ~soon
             stay |= (owner == UNBOUND) & (time >= expired_us)
@@ -160,26 +160,20 @@ class Sequencer:
                 # in.
                 look = look[np.argsort(time[look], kind="stable")]
             stream, time, seq16 = stream[look], time[look], seq16[look]
-        early = time < end_us
-        seq = self._extend(seq16, stream, early)
-        undecided = seq < 0
-        if undecided.any():
+        late_from = int(np.searchsorted(time, end_us))
+        seq, onward = self._extend(seq16, stream, late_from)
+        if not onward and (undecided := seq < 0).any():
             look = np.arange(len(seq)) if look is None else look
             waiting = look[undecided & (time >= end_us - 1_000_000)]
             stay[waiting] = True
             self.strays += int(undecided.sum()) - len(waiting)
-            look, stream, seq, early = (
-                look[~undecided],
-                stream[~undecided],
-                seq[~undecided],
-                early[~undecided],
-            )
+            late_from -= int(np.count_nonzero(undecided[:late_from]))
+            look, stream, seq = look[~undecided], stream[~undecided], seq[~undecided]
         # Of each stream there leaves what is not behind the highest number that came in time.
         last = np.full(len(self.streams.owner), -1, np.int64)
-        in_time = slice(int(np.count_nonzero(early)))
-        np.maximum.at(last, stream[in_time], seq[in_time])
-        if not early.all():
-            leaves = self._leaves(stream, seq, last, in_time.stop)
+        np.maximum.at(last, stream[:late_from], seq[:late_from])
+        if late_from < len(seq):
+            leaves = self._leaves(stream, seq, last, late_from)
             leaving = leading(leaves)
             if leaving is not None and look is None:
                 stay[leaving.stop : len(seq)] = True
@@ -188,7 +182,7 @@ class Sequencer:
                 look = np.arange(len(seq)) if look is None else look
                 stay[look[~leaves]] = True
                 look, stream, seq = look[leaves], stream[leaves], seq[leaves]
-        return self._account(look, stream, seq, last), stay
+        return self._account(look, stream, seq, last, onward), stay
 
     def _leaves(
         self, stream: NDArray[np.intp], seq: NDArray[np.int64], last: NDArray[np.int64], late_from: int
@@ -205,34 +199,36 @@ class Sequencer:
         return leaves
 
     def _extend(
-        self, seq16: NDArray[np.uint16], stream: NDArray[np.intp], early: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Extended sequence numbers; -1 for packets whose number fits nothing yet.
+        self, seq16: NDArray[np.uint16], stream: NDArray[np.intp], late_from: int
+    ) -> tuple[NDArray[np.int64], bool]:
+        """Extended sequence numbers; -1 for packets whose number fits nothing yet. Also whether all are known
+        to be beyond the highest of their streams so far.
 
-        Packets are in the order of their arrival; ``early`` says which arrived before the window's end.
+        Packets are in the order of their arrival; from ``late_from`` on they came after the window's end.
         """
         table = self.streams
-        reference = table.highest[stream]
+        reference = table.highest.take(stream)
         fresh = reference == 0
         if fresh.any():
             rows, first = np.unique(stream[fresh], return_index=True)
             # The number before the first packet's; lower ones in the same window still come before it.
             table.highest[rows] = FIRST_CYCLE + seq16[fresh][first].astype(np.int64) - 1
-            reference = table.highest[stream]
+            reference = table.highest.take(stream)
         # The lower 16 bits of a difference tell the step, forward or back.
         step = seq16 - reference.astype(np.uint16)
         if table.shift.any():
             step += table.shift[stream].astype(np.uint16)
         step = step.view(np.int16)
         seq = reference + step
-        if step.min(initial=0) >= -MAX_MISORDER and step.max(initial=0) <= MAX_DROPOUT:
-            return seq
+        least = int(step.min(initial=1))
+        if least >= -MAX_MISORDER and step.max(initial=0) <= MAX_DROPOUT:
+            return seq, least > 0
         odd = (step > MAX_DROPOUT) | (step < -MAX_MISORDER)
         for row in np.unique(stream[odd]).tolist():
             mine = np.flatnonzero(stream == row)
-            in_time = int(np.count_nonzero(early[mine]))
+            in_time = int(np.searchsorted(mine, late_from))
             seq[mine] = self._resequence(row, seq16[mine].tolist(), in_time)
-        return seq
+        return seq, False
 
     def _resequence(self, row: int, numbers: list[int], early: int) -> list[int]:
         """RFC 3550 section A.1, packet by packet, for a stream whose numbers jump: two in a row are a
@@ -269,21 +265,28 @@ class Sequencer:
         stream: NDArray[np.intp],
         seq: NDArray[np.int64],
         last: NDArray[np.int64],
+        onward: bool,
     ) -> Order:
-        """Sort, and keep the account; ``look`` is None for the first packets, ``last`` the highest by row."""
+        """Sort, and keep the account; ``look`` is None for the first packets, ``last`` the highest by row;
+        ``onward`` says that all are beyond the highest of their streams so far.
+        """
         table = self.streams
-        rows = np.flatnonzero(last >= 0).astype(np.int32)
+        rows = np.flatnonzero(last >= 0)
         rows = rows[np.argsort(table.owner[rows].astype(np.int64) << 8 | table.lane[rows])]
-        low = np.full(len(last), np.iinfo(np.int64).max)
-        np.minimum.at(low, stream, seq)
-        position, count = _sort(stream, seq, rows, low[rows], last[rows])
+        known, highest = table.packets[rows] > 0, table.highest[rows]
+        if onward:
+            low = highest + 1  # or more
+        else:
+            lowest = np.full(len(last), np.iinfo(np.int64).max)
+            np.minimum.at(lowest, stream, seq)
+            low = lowest[rows]
+        position, count = _sort(stream, seq, rows, low, last[rows])
         if len(position) < len(seq):
             table.duplicates[rows] += np.bincount(stream, minlength=len(last))[rows] - count
-        seq = seq[position]
-        known, highest = table.packets[rows] > 0, table.highest[rows]
-        plain = known & (low[rows] == highest + 1) & (count == last[rows] - low[rows] + 1)
+        seq = seq.take(position)
+        plain = known & (low == highest + 1) & (count == last[rows] - highest)
         if not plain.all():
-            behind = known & (low[rows] <= highest)
+            behind = known & (low <= highest)
             if behind.any():
                 fresh = self._without_doubles(rows, seq, count, behind)
                 position, seq = position[fresh], seq[fresh]
@@ -298,7 +301,7 @@ class Sequencer:
 
     def _without_doubles(
         self,
-        rows: NDArray[np.int32],
+        rows: NDArray[np.intp],
         seq: NDArray[np.int64],
         count: NDArray[np.intp],
         behind: NDArray[np.bool_],
@@ -337,7 +340,7 @@ class Sequencer:
 
     def _find_holes(
         self,
-        rows: NDArray[np.int32],
+        rows: NDArray[np.intp],
         seq: NDArray[np.int64],
         count: NDArray[np.intp],
         plain: NDArray[np.bool_],
@@ -363,12 +366,12 @@ class Sequencer:
 def _sort(
     stream: NDArray[np.intp],
     seq: NDArray[np.int64],
-    rows: NDArray[np.int32],
+    rows: NDArray[np.intp],
     low: NDArray[np.int64],
     high: NDArray[np.int64],
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Positions in the order of ``rows`` and of the numbers, the first to come of equal ones; and how many of
-    each row. ``low`` and ``high`` are each row's extremes.
+    each row. None of a row's numbers is below ``low`` or above ``high``.
     """
     width = high - low + 1
     total = int(width.sum())
@@ -384,7 +387,8 @@ def _sort(
     ends = np.cumsum(width)
     rank[rows] = ends - width - low
     place = np.full(total, -1, np.intp)
-    index = seq + rank[stream]
+    index = rank.take(stream)
+    index += seq
     place[index] = np.arange(len(seq))
     taken = place >= 0
     found = int(np.count_nonzero(taken))

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -55,8 +55,7 @@ class Sealed:
         return self.data[:, 2].astype(np.int64) << 8 | self.data[:, 3]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """What was opened: ``good`` (n) says which packets authenticate; of those, the first ``size`` (n) bytes
     of ``payload`` (n, width) are what was said, without padding.
     """

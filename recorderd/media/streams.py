@@ -4,6 +4,7 @@ A stream is what one sender sends on one 5-tuple under one SSRC (RFC 3550 sectio
 rows of this table a whole batch at a time; nothing here is called once a packet.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -11,7 +12,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recorderd.media.columns import grown
 from recorderd.media.lookup import Lookup
 
 UNBOUND: Final = -1
@@ -37,6 +37,9 @@ ASIDE: Final = -7
 
 FIRST_CYCLE: Final = 1 << 16
 """Extended sequence numbers start one cycle up, so that packets from before the first one stay positive."""
+
+ROOM_FOR_LOWS: Final = 16
+"""Lows (:mod:`recorderd.media.drift`) kept in columns before the stream's lane is told of them."""
 
 UNKNOWN_CLOCK: Final = 8000
 """RTP clock in Hz where signalling never said (RFC 3551 section 4.1)."""
@@ -114,25 +117,35 @@ class StreamTable:
         self.last_skew_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.stretch: NDArray[np.int64] = np.empty(0, np.int64)
         self.low_us: NDArray[np.float64] = np.empty(0, np.float64)
+        self.lows: NDArray[np.float64] = np.empty((0, ROOM_FOR_LOWS, 2), np.float64)
+        """Of stretches that are over, as pairs of time and skew in microseconds: the first ``lows_kept``."""
+        self.lows_kept: NDArray[np.int32] = np.empty(0, np.int32)
         # Interarrival jitter (recorderd.media.jitter): as it stands, and its sum over packets.
         self.jitter_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.jitter_sum_us: NDArray[np.float64] = np.empty(0, np.float64)
         self.jitter_packets: NDArray[np.int64] = np.empty(0, np.int64)
-        self._all: list[NDArray[Any]] = []
+        self._blocks: list[NDArray[Any]] = []
+        """All columns of one kind as one array (k, n, ...)."""
         self._grow(256)
 
     def __len__(self) -> int:
         return len(self._lookup)
 
     def _grow(self, size: int) -> None:
-        names = [name for name, value in vars(self).items() if isinstance(value, np.ndarray)]
-        for name in names:
-            setattr(self, name, grown(getattr(self, name), size))
-        self._all = [getattr(self, name) for name in names]
+        alike: defaultdict[Any, list[str]] = defaultdict(list)
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                alike[column.dtype, column.shape[1:]].append(name)
+        self._blocks = [np.zeros((len(names), size, *shape), kind) for (kind, shape), names in alike.items()]
+        for block, names in zip(self._blocks, alike.values(), strict=True):
+            for column, name in zip(block, names, strict=True):
+                before = getattr(self, name)
+                column[: len(before)] = before
+                setattr(self, name, column)
 
-    def _reset(self, row: int, key: int) -> None:
-        for column in self._all:
-            column[row] = 0
+    def _reset(self, row: int | NDArray[np.int32], key: int | NDArray[np.uint64]) -> None:
+        for block in self._blocks:
+            block[:, row] = 0
         self.owner[row] = UNBOUND
         self.sealed[row] = self.sealing
         self.key[row] = key
@@ -162,10 +175,10 @@ class StreamTable:
         return self._lookup.find(keys)
 
     def _insert(self, keys: NDArray[np.uint64]) -> None:
-        rows = [self._free.pop() if self._free else self._next() for _ in range(len(keys))]
-        for row, key in zip(rows, keys.tolist(), strict=True):
-            self._reset(row, key)
-        self._lookup.add(keys, np.array(rows, np.int32))
+        free = [self._free.pop() if self._free else self._next() for _ in range(len(keys))]
+        rows = np.array(free, np.int32)
+        self._reset(rows, keys)
+        self._lookup.add(keys, rows)
 
     def _next(self) -> int:
         if self._used == len(self.owner):
@@ -175,7 +188,10 @@ class StreamTable:
 
     def seen(self, rows: NDArray[np.int32], time_us: NDArray[np.int64]) -> None:
         """Packets of these streams arrived at these times, in microseconds."""
-        np.maximum.at(self.last_seen_ns, rows, time_us * 1000)
+        latest_us = np.zeros(len(self.last_seen_ns), np.int64)
+        np.maximum.at(latest_us, rows.astype(np.intp), time_us)
+        latest_us *= 1000
+        np.maximum(self.last_seen_ns, latest_us, out=self.last_seen_ns)
 
     def restart(self, row: int) -> None:
         """Give a stream back: it is followed on, but belongs to nobody and nothing is known of it."""

@@ -40,7 +40,8 @@ class Packets:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Packets":
         """The given rows, in the given order."""
-        columns = {name: getattr(self, name)[which] for name in COLUMNS}
+        at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        columns = {name: getattr(self, name).take(at) for name in COLUMNS}
         return Packets(**columns, payload=picked(self.payload, which))
 
     def after(self, first: int) -> "Packets":

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from recorderd.media.beginning import begin_clocks
-from recorderd.media.following import follow_steady, give_back, take_over
+from recorderd.media.following import follow_steady, give_back, hand_lows, take_over
 from recorderd.media.lane import Lane
 from recorderd.media.redundancy import opened
 from recorderd.media.sequence import Order
@@ -64,11 +64,11 @@ class Handout:
         with self._stages["follow"]:
             for begun in begin_clocks(self._streams, order, packets, window.one_type):
                 self._lane(window, begun.at).begin(*begun[1:])
-            steady, missing, turned = follow_steady(self._streams, order, packets, window.one_type)
+            steady, missing, full = follow_steady(self._streams, order, packets, window.one_type)
             for at, *of in missing:
                 self._lane(window, at).missing(*of)
-            for at, stretch, low in turned:
-                self._lane(window, at).low(stretch, low)
+            for at in full:
+                hand_lows(self._streams, order.rows.item(at), self._lane(window, at))
             for at in np.flatnonzero(~steady).tolist():
                 self._follow(window, at)
             for at in window.with_tones().tolist():
@@ -79,14 +79,14 @@ class Handout:
         self.relief()
 
     def _record(self, window: Window) -> None:
-        numbered, rows_of, coded = self._recordings.numbered, window.rows_of, window.coded
-        for number, part in enumerate(window.parts):
+        numbered = self._recordings.numbered
+        for number, (owner, base_us, rows, payload, even) in enumerate(window.parts()):
             if number % RELIEF == RELIEF - 1:
                 self.relief()
-            session = numbered(part.owner)
+            session = numbered(owner)
             if session.sink is None:
                 self._resume(session)
-            session.media(part.base_us, rows_of(part), coded(part))
+            session.media(base_us, rows, payload, even)
 
     def _lane(self, window: Window, at: int) -> Lane:
         """That of one of the window's streams."""

@@ -4,7 +4,7 @@ What a failed sync cost nobody can say: the kernel may have dropped it, and a se
 the old file takes nothing more, and is recovered as after a crash from what the disk gives back. What no
 commit had made durable yet is still in memory here, and is written once more into the next segment, which
 names the old one and its hash (docs/format.md, "Segments"). While no file can be made, the newest is kept and
-the rest counted.
+the rest counted (:mod:`recorderd.service.kept`).
 
 Packets and events come in the engine's thread and never wait for a sync; files are left and made in that of
 the commits.
@@ -12,37 +12,21 @@ the commits.
 
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.service.commit import Rounds
-from recorderd.service.session import DESCRIBING
+from recorderd.service.kept import NOWHERE, Kept
 from recorderd.service.unwritten import Unwritten
-from recorderd.spool.container import ROW_BYTES
+from recorderd.spool.container import Even
 from recorderd.spool.header import Previous
 from recorderd.spool.layout import new_recording_id
 from recorderd.spool.recovery import Recovered
 from recorderd.spool.times import microseconds, rfc3339
 from recorderd.spool.writer import RecordingWriter, Sealed
 
-MAX_WINDOWS: Final = 4
-"""Media records in memory until a commit, or the next segment, has them; of more the oldest are given up."""
-
-MAX_KEPT: Final = 500
-"""The same of records of all kinds."""
-
-MAX_TRACED: Final = 20
-"""Records that had to make room, and of which it is known which packets they had, until a commit has them."""
-
 LONGEST_WAIT_S: Final = 60.0
 """A disk that loses all that is written gets new files more and more seldom."""
-
-_Bytes = bytes | memoryview
-
-LASTING: Final = DESCRIBING | {"call", "answered", "hold", "besides", "paused", "resumed"}
-"""Events that hold for what comes after them: each segment begins with them."""
 
 
 class Files(Protocol):
@@ -55,31 +39,13 @@ class Files(Protocol):
 
     def leave(self, of: "SegmentedRecording", reason: str) -> Recovered:
         """Recover its present file, which the disk lost something of, from what the disk gives back. Raises
-        DiskFull, SpoolError.
-        """
+        DiskFull, SpoolError."""
 
     def tell(self, of: "SegmentedRecording") -> None:
         """Its file in progress, or what is known of it, has changed."""
 
     def trouble_met(self, error: RecorderError) -> None:
         """The disk does not take what it should."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A record, until a commit that began after it was written has succeeded."""
-
-    round: int
-    size: int
-    """Of the file before it; -1 where it was written to none."""
-    base_us: int
-    rows: _Bytes
-    payload: _Bytes
-    event: dict[str, Any] | None = None
-    packets: int = 0
-    """Of one that is in memory no more."""
-    refused: bool = False
-    """It is in no file, and no writer holds it back."""
 
 
 class SegmentedRecording:
@@ -95,16 +61,11 @@ class SegmentedRecording:
         began: dict[str, Any],
     ) -> None:
         """``row`` is what the index says of it while it runs, ``call`` what it says of the first call, and
-        ``began`` the event that was written first.
-        """
+        ``began`` the event that was written first."""
         self.row, self.call = row, call
-        self._writer, self._rounds, self._files = writer, rounds, files
+        self._writer, self._files = writer, files
         self._lock = threading.RLock()
-        self._kept: deque[_Kept] = deque()
-        self._windows = 0
-        self._slipped: deque[_Kept] = deque(maxlen=MAX_KEPT)
-        """What no commit made durable, and had to make room."""
-        self._lasting: dict[Any, dict[str, Any]] = {}
+        self._kept = Kept(rounds, began)
         self._loss: RecorderError | None = None
         self._left = False
         self._previous: Previous | None = None
@@ -115,12 +76,8 @@ class SegmentedRecording:
         """The ids of the segments before this one."""
         self.reasons: list[str] = []
         """Why each of them was left."""
-        self.packets_lost = 0
-        """Packets that are in no file."""
-        self._unwritten = Unwritten()
         self.acknowledged_lost = False
         """Whether the disk lost something that it had acknowledged."""
-        self._remember(began)
 
     @property
     def recording_id(self) -> str:
@@ -132,108 +89,59 @@ class SegmentedRecording:
         """The ids of all segments."""
         return (*self.earlier, self.recording_id)
 
+    @property
+    def packets_lost(self) -> int:
+        """Packets that are in no file."""
+        return self._kept.packets_lost
+
     # -- what comes to be recorded, in the engine's thread
 
-    def media(self, base_time_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
+    def media(
+        self, base_time_us: int, rows: memoryview, payload: bytes | memoryview, even: Even | None = None
+    ) -> None:
         """Write packets; see :meth:`RecordingWriter.media`. That the disk fails is no error here: they wait
-        for the next segment.
-        """
+        for the next segment."""
         with self._lock:
-            kept = self._keep(base_time_us, rows, payload)
-            if self._loss is None:
-                writer, before = self._writer, self._writer.refused_packets
-                try:
-                    writer.media(base_time_us, rows, payload)
-                except SpoolError as error:
-                    self.lose(error)
-                except DiskFull:
-                    # Else the writer holds it back, and writes it once there is room.
-                    kept.refused = writer.refused_packets > before or writer.failure is not None
-                    raise
+            self._last_us = base_time_us
+            if self._loss is not None:
+                # A view holds a window of all calls, and this may take long.
+                self._kept.media(NOWHERE, base_time_us, bytes(rows), bytes(payload))
+                return
+            writer = self._writer
+            before = writer.refused_packets
+            self._kept.media(writer.size, base_time_us, rows, payload)
+            try:
+                writer.media(base_time_us, rows, payload, even)
+            except SpoolError as error:
+                self.lose(error)
+            except DiskFull:
+                # Else the writer holds it back, and writes it once there is room.
+                if writer.refused_packets > before or writer.failure is not None:
+                    self._kept.refused()
+                raise
 
     def unwritten(self) -> Unwritten:
         """The packets that are in no file, where it is known which they are; asked when no more come."""
         with self._lock:
-            for kept in self._kept:
-                self._note(kept)
-            return self._unwritten
-
-    def _note(self, kept: _Kept) -> None:
-        if kept.refused:
-            self._unwritten.add(kept.base_us, kept.rows)
-        kept.refused = False
+            return self._kept.unwritten()
 
     def event(self, event: dict[str, Any]) -> None:
         """Write what happened; see :meth:`media`."""
         with self._lock:
-            self._keep(event["time_us"], b"", b"", event)
-            if self._loss is None:
-                try:
-                    self._writer.event(event)
-                except SpoolError as error:
-                    self.lose(error)
-
-    def _keep(
-        self, base_us: int, rows: _Bytes, payload: _Bytes, event: dict[str, Any] | None = None
-    ) -> _Kept:
-        rounds, held, slipped = self._rounds, self._kept, self._slipped
-        self._last_us, size = base_us, self._writer.size
-        if self._loss is not None:
-            # A view holds a window of all calls, and this may take long.
-            rows, payload, size = bytes(rows), bytes(payload), -1
-        elif (held and held[0].round < rounds.done) or (slipped and slipped[0].round < rounds.done):
-            self._forget_durable()
-        kept = _Kept(rounds.begun, size, base_us, rows, payload, event)
-        held.append(kept)
-        self._windows += event is None
-        while self._windows > MAX_WINDOWS or len(held) > MAX_KEPT:
-            self._give_up()
-        return kept
-
-    def _forget_durable(self) -> None:
-        done = self._rounds.done
-        while self._slipped and self._slipped[0].round < done:
-            self._slipped.popleft()
-        while self._kept and self._kept[0].round < done:
-            self._drop()
-            self._tries = 0
-
-    def _drop(self) -> None:
-        kept = self._kept.popleft()
-        self._windows -= kept.event is None
-        self._note(kept)
-        if kept.event is not None:
-            self._remember(kept.event)
-
-    def _give_up(self) -> None:
-        kept = self._kept[0]
-        kept.packets = len(kept.rows) // ROW_BYTES
-        self.packets_lost += kept.packets if kept.size < 0 else 0
-        kept.refused = nowhere = kept.refused or kept.size < 0
-        self._drop()
-        if not nowhere:
-            # The rows stay a view of their window: the next commit lets go of that for all calls.
-            kept.payload, kept.event = b"", None
-            self._slipped.append(kept)
-            if len(self._slipped) > MAX_TRACED:
-                self._slipped[-MAX_TRACED - 1].rows = b""
-
-    def _remember(self, event: dict[str, Any]) -> None:
-        """Of events that hold until the next of their kind only the last is needed."""
-        name = event["event"]
-        if name not in LASTING:
-            return
-        kind, get = "paused" if name == "resumed" else name, event.get
-        key = (kind, get("stream"), get("side"), get("kind"), get("call_id"), *get("formats", ()))
-        self._lasting.pop(key, None)
-        self._lasting[key] = event
+            self._last_us = event["time_us"]
+            if self._loss is not None:
+                self._kept.event(NOWHERE, event)
+                return
+            self._kept.event(self._writer.size, event)
+            try:
+                self._writer.event(event)
+            except SpoolError as error:
+                self.lose(error)
 
     def tell(self, row: dict[str, Any]) -> None:
         """More is known of the recording: ``row`` as the index is to have it."""
         with self._lock:
-            mine: dict[str, Any] = {
-                key: self.row[key] for key in ("id", "started_at", "previous") if key in self.row
-            }
+            mine = {key: told for key, told in self.row.items() if key in ("id", "started_at", "previous")}
             self.row = {**row, **mine}
             if not self._left:
                 self._files.tell(self)
@@ -248,10 +156,9 @@ class SegmentedRecording:
         """Write nothing more to this file; from any thread."""
         with self._lock:
             if self._loss is None:
-                self._loss = self._writer.fail(error)
+                self._loss = self._writer.fail(error).anew()
                 self._files.trouble_met(error)
-                for kept in (*self._slipped, *self._kept):
-                    kept.rows, kept.payload = bytes(kept.rows), bytes(kept.payload)
+                self._kept.own()
 
     def go_on(self, *, at_once: bool = False) -> bool:
         """Begin the next segment where the last one was lost, if it is time to try; whether there is one.
@@ -259,26 +166,34 @@ class SegmentedRecording:
         To be called now and then also of one that nothing comes for: what is durable is forgotten here.
         """
         if self._loss is None:
-            with self._lock:
-                self._forget_durable()
+            if self._kept.durable:  # asked of all recordings: without the lock
+                with self._lock:
+                    self._kept.forget()
             return True
         now = time.monotonic()
         if now < self._try_at and not at_once:
             return False
+        if self._kept.proved:
+            self._tries, self._kept.proved = 0, False
         self._try_at = now + min(LONGEST_WAIT_S, 2.0**self._tries - 1)
         self._tries += 1
         if not self._left:
             self._leave()
-        begins_us = next((kept.base_us for kept in list(self._kept) if kept.event is None), self._last_us)
+        first_us = self._kept.begins_us()
+        begins_us = self._last_us if first_us is None else first_us
         try:
             writer = self._files.make(self, self._next, begins_us * 1000, self._previous)
         except (DiskFull, SpoolError) as error:
-            self._loss = error
+            self._loss = error.anew()
             self._files.trouble_met(error)
             return False
         with self._lock:
-            failed = self._write_again(writer)
-            if failed is None:
+            try:
+                self._kept.write_to(writer)
+            except (DiskFull, SpoolError) as error:
+                failed = error
+                self._loss = error.anew()
+            else:
                 self.earlier.append(self._writer.recording_id)
                 self._writer, self._loss, self._left, self._begun_us = writer, None, False, begins_us
                 begun: dict[str, Any] = {
@@ -289,7 +204,6 @@ class SegmentedRecording:
                 self.row = {**self.row, **begun}
                 self._files.tell(self)
                 return True
-            self._loss = failed
         writer.discard()
         self._files.trouble_met(failed)
         return False
@@ -308,38 +222,14 @@ class SegmentedRecording:
             return
         self._previous, self._left = found.previous, True
         with self._lock:
-            lost = [each for each in self._slipped if each.size >= found.intact_bytes]
-            self.packets_lost += sum(each.packets for each in lost)
-            for each in lost:
-                self._unwritten.add(each.base_us, each.rows)
-            unsure = [each.size for each in (*self._slipped, *self._kept) if each.size >= 0]
-            self._slipped.clear()
-        self.acknowledged_lost |= found.intact_bytes < min(unsure, default=self._writer.size)
-
-    def _write_again(self, writer: RecordingWriter) -> RecorderError | None:
-        try:
-            for event in self._lasting.values():
-                writer.event(event)
-            for kept in self._kept:
-                kept.round, kept.size = self._rounds.begun, writer.size
-                if kept.event is None:
-                    writer.media(kept.base_us, kept.rows, kept.payload)
-                else:
-                    writer.event(kept.event)
-        except (DiskFull, SpoolError) as error:
-            for kept in self._kept:
-                kept.size = -1
-            return error
-        for kept in self._kept:
-            kept.refused = False
-        return None
+            self.acknowledged_lost |= self._kept.recovered(found.intact_bytes, self._writer.size)
 
     # -- its end
 
     def end(self, summary: dict[str, Any]) -> None:
         """See :meth:`RecordingWriter.end`."""
         if self._loss is not None and not self.go_on(at_once=True):
-            raise self._loss
+            raise self._loss.anew()
         self._writer.end(self.told(summary))
 
     def finish(self) -> Sealed:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from recorderd.media.tones import ToneFollower
 from recorderd.service.hearing import Hearing
 from recorderd.service.losses import Lost, uncovered
 from recorderd.service.unwritten import Unwritten
-from recorderd.spool.container import PACKET_ROW, ROW_BYTES
+from recorderd.spool.container import PACKET_ROW, ROW_BYTES, Even
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp_formats import PayloadFormat
 
@@ -51,7 +51,7 @@ class Sink(Protocol):
     def ids(self) -> tuple[str, ...]:
         """The ids of its files, the present one last."""
 
-    def media(self, base_time_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
+    def media(self, base_us: int, rows: memoryview, payload: bytes | memoryview, even: Even | None) -> None:
         """Write packets."""
 
     def event(self, event: dict[str, Any]) -> None:
@@ -91,8 +91,7 @@ class Stream:
     """What RTCP says of it; None where nothing does."""
 
 
-@dataclass(frozen=True, slots=True)
-class LegOver:
+class LegOver(NamedTuple):
     """A call of the recording is over."""
 
     call: Call
@@ -150,9 +149,7 @@ class Session:
         the streams it can name.
         """
         label = label or binding.speaker
-        lesser = sum(stream.standing < Standing.SIGNALLED for stream in self.streams)
-        full = binding.standing < Standing.SIGNALLED and lesser >= MAX_LESSER_LANES
-        if len(self.streams) >= MAX_LANES or full:
+        if len(self.streams) >= MAX_LANES or (binding.standing < Standing.SIGNALLED and self._has_lesser()):
             return None
         formats, described = _meaning(tuple(binding.formats.items()))
         if label not in self.meters:
@@ -186,6 +183,11 @@ class Session:
             formats=described,
         )
         return stream
+
+    def _has_lesser(self) -> bool:
+        """Whether there are as many streams as there may be whose source was not announced."""
+        lesser = sum(stream.standing < Standing.SIGNALLED for stream in self.streams)
+        return lesser >= MAX_LESSER_LANES
 
     def displace(self, better: Stream, time_us: int) -> list[int]:
         """A source of higher standing has come: put aside what was taken for the speaker; the rows."""
@@ -262,9 +264,9 @@ class Session:
         """The recording could be begun after all: from here on it is written."""
         self.recording, self.sink = recording, sink
 
-    def media(self, base_us: int, rows: memoryview, payload: bytes | memoryview) -> None:
+    def media(self, base_us: int, rows: memoryview, payload: bytes | memoryview, even: Even | None) -> None:
         """Write the session's packets of a window: the bytes of PACKET_ROW records, their times relative to
-        ``base_us``, and those of their payloads."""
+        ``base_us``, and those of their payloads; ``even`` is what is known of the rows."""
         if self._unsaid:
             self._say_again()
         if len(rows) > MAX_RECORD_ROWS * ROW_BYTES:
@@ -275,7 +277,7 @@ class Session:
             self._unwritten.add(base_us, rows)
             return
         try:
-            sink.media(base_us, rows, payload)
+            sink.media(base_us, rows, payload, even)
         except (RecorderError, ValueError) as error:
             self._failed(error)
             if self.sink is None:
@@ -286,7 +288,7 @@ class Session:
         for first in range(0, len(rows), step):
             part = rows[first : first + step]
             end = at + int(np.frombuffer(part, PACKET_ROW)["size"].sum(dtype=np.int64))
-            self.media(base, part, payload[at:end])
+            self.media(base, part, payload[at:end], None)
             at = end
 
     def tones(self, number: int, packets: Iterable[tuple[int, int, bytes]]) -> None:

@@ -24,13 +24,13 @@ class Silencing:
 
     def __init__(self, streams: StreamTable, recordings: Recordings) -> None:
         self._streams, self._recordings = streams, recordings
-        self._sounding: NDArray[np.int32] = np.empty(0, np.int32)
+        self._sounding: NDArray[np.intp] = np.empty(0, np.intp)
 
     def window(self, order: Order, packets: Packets) -> Packets:
         """The packets without tones; the recordings of those that had any tell of it."""
         edges = np.append(order.starts, len(packets))
         kind = self._streams.kind[order.stream, packets.payload_type]
-        sounding: list[NDArray[np.int32]] = [np.setdiff1d(self._sounding, order.rows)]
+        sounding: list[NDArray[np.intp]] = [np.setdiff1d(self._sounding, order.rows)]
         payload = packets.payload if packets.payload.flags.writeable else packets.payload.copy()
         for law, codec in ((PCMU, MU_LAW), (PCMA, A_LAW)):
             at = 0
@@ -55,7 +55,7 @@ class Silencing:
         mine: NDArray[np.intp],
         law: int,
         table: NDArray[np.int16],
-    ) -> NDArray[np.int32]:
+    ) -> NDArray[np.intp]:
         """Silence the tones in some packets, whole streams of one law; the rows of those that end in one."""
         size = packets.size[mine]
         stream = np.searchsorted(order.starts, mine, side="right") - 1
@@ -104,7 +104,7 @@ class Silencing:
     def _tell(
         self,
         packets: Packets,
-        rows: NDArray[np.int32],
+        rows: NDArray[np.intp],
         first: NDArray[np.intp],
         blocks: NDArray[np.intp],
         silent: NDArray[np.bool_],

@@ -5,7 +5,6 @@ Only where the disk did not take something is anything done here.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,8 +25,7 @@ class _Packet(NamedTuple):
     time_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """Packets whose numbers follow one another."""
 
     first: _Packet

@@ -7,7 +7,7 @@ all of them at once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from recorderd.media.columns import counts
 from recorderd.media.sequence import Order
 from recorderd.media.streams import TONE, StreamTable
 from recorderd.media.table import Packets
-from recorderd.spool.container import PACKET_ROW, ROW_BYTES
+from recorderd.spool.container import PACKET_ROW, ROW_BYTES, Even
 
 WINDOW_NS: Final = 1_000_000_000
 
@@ -24,16 +24,14 @@ MAX_TIME: Final = 0xFFFF_FFFF
 """A clock that leaps within a window must not wrap what has 32 bits."""
 
 
-class Part(NamedTuple):
-    """The packets of one session: rows ``first`` to ``last`` of the window."""
+_Span = tuple[int, int, int, int, int]
+"""The packets of one session: whose, from which row of the window to which, the earliest arrival in
+microseconds, and the bytes of every payload, -1 where they differ."""
 
-    owner: int
-    first: int
-    last: int
-    base_us: int
-    """The earliest arrival."""
-    size: int
-    """Bytes of every payload; -1 where they differ."""
+
+Part = tuple[int, int, memoryview, bytes | memoryview, Even | None]
+"""The packets of one session: its number, the earliest arrival in microseconds, the rows, the payloads one
+after the other, and what is known of the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,8 @@ class Window:
 
     ``rows`` are the bytes of PACKET_ROW records (n), their times relative to the session's part; ``kind`` (n)
     says what each packet carries (see :mod:`recorderd.media.streams`); ``one_type`` (streams) whether a
-    stream's packets have one payload type; ``payload`` are the bytes of the packets' matrix, ``width`` each.
+    stream's packets have one payload type; ``streams`` (n) says which of its session's streams each packet is
+    of; ``payload`` are the bytes of the packets' matrix, ``width`` each.
     """
 
     order: Order
@@ -53,7 +52,8 @@ class Window:
     one_type: NDArray[np.bool_]
     kind: NDArray[np.uint8]
     rows: memoryview
-    parts: list[Part]
+    streams: bytes
+    spans: list[_Span]
     payload: memoryview
     width: int
 
@@ -67,19 +67,20 @@ class Window:
         found = np.flatnonzero(self.kind == TONE)
         return np.unique(np.searchsorted(self.order.starts, found, side="right") - 1)
 
-    def rows_of(self, part: Part) -> memoryview:
-        """The rows of a part."""
-        return self.rows[part.first * ROW_BYTES : part.last * ROW_BYTES]
+    def parts(self) -> Iterator[Part]:
+        """The packets of each session."""
+        rows, streams, payload, width = self.rows, self.streams, self.payload, self.width
+        for owner, first, last, base_us, size in self.spans:
+            same = size == width
+            coded = payload[first * width : last * width] if same else self._coded(first, last, size)
+            even = (streams[first:last], size) if size >= 0 else None
+            yield owner, base_us, rows[first * ROW_BYTES : last * ROW_BYTES], coded, even
 
-    def coded(self, part: Part) -> bytes | memoryview:
-        """The payloads of a part, one after the other."""
-        width = self.width
-        if part.size == width:
-            return self.payload[part.first * width : part.last * width]
-        payload = self.packets.payload[part.first : part.last]
-        if part.size >= 0:
-            return payload[:, : part.size].tobytes()
-        return payload[np.arange(width) < self.packets.size[part.first : part.last, None]].tobytes()
+    def _coded(self, first: int, last: int, size: int) -> bytes:
+        payload = self.packets.payload[first:last]
+        if size >= 0:
+            return payload[:, :size].tobytes()
+        return payload[np.arange(self.width) < self.packets.size[first:last, None]].tobytes()
 
 
 def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
@@ -99,23 +100,27 @@ def make_window(order: Order, packets: Packets, table: StreamTable) -> Window:
     rows["seq"] = order.seq
     rows["timestamp"] = packets.timestamp
     rows["size"] = packets.size
-    rows["stream"] = np.repeat(lane.astype(np.uint8), count)
-    rows["payload_type"] = payload_type | packets.marker.view(np.uint8) << 7
-    parts = list(_parts(packets, rows, owner, starts))
+    rows["stream"] = streams = np.repeat(lane.astype(np.uint8), count)
+    rows["payload_type"] = payload_type | packets.marker.view(np.uint8) * np.uint8(128)
+    spans = list(_spans(packets, rows, owner, starts))
     raw, payload = rows.view(np.uint8).data, packets.payload.reshape(-1).data
     width = packets.payload.shape[1]
-    return Window(order, packets, owner, lane, count, one_type, kind, raw, parts, payload, width)
+    return Window(
+        order, packets, owner, lane, count, one_type, kind, raw, streams.tobytes(), spans, payload, width
+    )
 
 
-def _parts(
+def _spans(
     packets: Packets, rows: NDArray[np.void], owner: NDArray[np.int32], starts: NDArray[np.intp]
-) -> Iterator[Part]:
+) -> Iterator[_Span]:
     edge = np.flatnonzero(np.diff(owner, prepend=-1))
     first = starts[edge]
     last = np.append(first[1:], len(packets))
     base = np.minimum.reduceat(packets.time_us, first)
-    rows["time"] = np.minimum(packets.time_us - np.repeat(base, last - first), MAX_TIME)
+    since = np.repeat(base, last - first)
+    np.subtract(packets.time_us, since, out=since)
+    rows["time"] = np.minimum(since, MAX_TIME, out=since)
     least, most = np.minimum.reduceat(packets.size, first), np.maximum.reduceat(packets.size, first)
     size = np.where(least == most, least, -1)
     columns = (owner[edge], first, last, base, size)
-    return map(Part, *(column.tolist() for column in columns))
+    return zip(*(column.tolist() for column in columns), strict=True)

@@ -6,7 +6,7 @@ Each frame ends in exactly one of the counters named in :data:`OUTCOMES`.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -73,17 +73,15 @@ class ControlPacket(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Dissected:
+class Dissected(NamedTuple):
     """What a batch of frames held, each part in the order of capture."""
 
     media: MediaPackets
     signalling: list[Signalling]
-    control: list[ControlPacket] = field(default_factory=list)
+    control: list[ControlPacket]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """The same with the rows that signalling came in, and with the fragments still to be reassembled."""
 
     media: MediaPackets
@@ -159,7 +157,7 @@ class Dissector:
         return _Part(
             joined(media, replace(part.media, row=row[part.media.row], data=frames.data)),
             [(int(row[n]), item) for n, item in part.signalling],
-            [replace(item, row=int(row[item.row])) for item in part.fragments],
+            [item._replace(row=int(row[item.row])) for item in part.fragments],
         )
 
     def _with_reassembled(self, frames: Frames, part: _Part) -> _Part:
@@ -173,7 +171,7 @@ class Dissector:
                 row = np.array(rows[group], np.intp)
                 later = self._dissect(_as_frames(whole[group], frames.time_ns[row]))
                 # A tunnel's packet in fragments may carry one of another's; else a fragment in one is wrong.
-                inner = [replace(item, row=int(row[item.row])) for item in later.fragments if item.at]
+                inner = [item._replace(row=int(row[item.row])) for item in later.fragments if item.at]
                 self.counters["malformed"] += len(later.fragments) - len(inner)
                 fragments += inner
                 signalling += [(int(row[n]), item) for n, item in later.signalling]
