@@ -66,7 +66,7 @@ def judged(frames: NDArray[np.int16]) -> Activity:
     power = np.maximum((frames.astype(np.float32) ** 2).mean(axis=1), 1)
     power[np.abs(frames.astype(np.int32)).max(axis=1) <= 8] = 0
     tallies.file(power, np.array([0]), np.array([0]), np.ones(1, np.float32))
-    return judge(tallies.counts[0].astype(np.float64))
+    return judge(tallies.counts[:1].astype(np.float64))[0]
 
 
 def webrtc_level(samples: NDArray[np.int16]) -> float:

@@ -13,6 +13,8 @@ from recorderd.media.streams import COMFORT_NOISE, OPUS, OTHER, PCMA, PCMU, TONE
 from recorderd.quality.figures import Figures
 from recorderd.quality.levels import LOWEST, dbov
 from recorderd.quality.meters import CHUNK, Meters
+from recorderd.quality.tallies import BINS, CHANGING, RECENT
+from recorderd.quality.voice import judge
 from tests.noises import babble, brown, hum, music, pink, rumble
 from tests.quality_reference import measure, webrtc_level
 from tests.simulators import g711
@@ -330,6 +332,7 @@ def test_many_tracks_at_once_measure_as_each_alone() -> None:
         law = "pcma" if number % 3 else "pcmu"
         alone = measure(voices[law][number % 5].reshape(-1), LAWS[law])
         assert meters.figures(tracks[number]) == alone
+    assert meters.figures_of(tracks) == [meters.figures(track) for track in tracks]
 
 
 def test_rows_of_nobody_are_left_out() -> None:
@@ -415,3 +418,12 @@ def test_a_number_is_given_again() -> None:
     assert meters.open() == 17
     assert meters.figures(17) == Figures(None, None, 0.0, 0.0, 0.0, None, 0, 0.0)
     assert meters.figures(18) == kept
+
+
+def test_frames_of_which_no_power_is_known_have_no_level():
+    counts = np.zeros((2, 3, BINS))
+    counts[:, CHANGING, 60] = 500
+    counts[1, RECENT, 60] = 500
+    unknown, known = judge(counts)
+    assert unknown.speech_level_dbov is None
+    assert known.speech_level_dbov is not None

@@ -124,6 +124,9 @@ def test_many_streams_measure_as_each_alone() -> None:
         meters.window(payload, size, np.full(450, OPUS, np.uint8), ends - 50, ends, tracks, tracks)
     for number, track in enumerate(tracks.tolist()):
         assert meters.figures(track) == _measure(calls[number % 3])
+    silent = meters.open()
+    together = meters.figures_of([silent, *tracks.tolist()])
+    assert together == [meters.figures(track) for track in (silent, *tracks.tolist())]
 
 
 def test_nothing_is_left_of_a_track_whose_number_is_given_again() -> None:

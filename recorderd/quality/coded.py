@@ -16,8 +16,7 @@ A block is turned on its side first: eight bytes of every frame, then the next e
 on. Sums and maxima along a frame are then steps from row to row, which cost a quarter.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +78,7 @@ _HALF_STEP: Final = np.uint64(((127 + 7 << 23) + (1 << 18)) * 0x1_0000_0001)
 """Makes floats of the fields: the exponent of the smallest segment, and the half step in the mantissa."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loudness:
+class Loudness(NamedTuple):
     """What was measured of n frames."""
 
     power: Powers

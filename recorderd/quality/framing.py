@@ -1,6 +1,6 @@
 """Cuts coded sound that did not come in packets of 20 ms into frames that are."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ def runs(values: Places) -> tuple[Places, Places]:
     return starts, values[starts]
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
+class Frames(NamedTuple):
     """The frames of m runs of packets."""
 
     codes: NDArray[np.uint8]

@@ -9,7 +9,7 @@ that knows nothing of what came before, and is right after a tenth of it.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ FRAMES_A_SECOND: Final = 50
 Places = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """What there was in m stretches, and what of it was heard: k runs of frames."""
 
     decodable: NDArray[np.int32]
@@ -64,8 +63,7 @@ class Stretch:
     """Which rows of the window they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packets:
+class Packets(NamedTuple):
     """The packets of a window, a row each."""
 
     payload: NDArray[np.uint8]

@@ -10,8 +10,7 @@ the energies that CELT predicts from those before are (RFC 6716 section 4.3.2.1)
 period to go by.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +56,7 @@ Places = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class Packets:
+class Packets(NamedTuple):
     """The Opus packets of a window, in order: n of them, in m stretches of streams."""
 
     payload: NDArray[np.uint8]
@@ -81,8 +79,7 @@ class Packets:
         return heads[0], heads[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """What there was in the stretches (m), and what of it was heard: k runs of frames."""
 
     samples: Places

@@ -4,7 +4,6 @@ The reasons behind the defaults are in docs/quality.md.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from recorderd.media.reception import Delivery
@@ -29,8 +28,7 @@ LEAST_MEASURED: Final = 0.5
 """Where less than this share of a track was measured, no speech in it proves nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(NamedTuple):
     """Where a track's figures begin to be worth a review."""
 
     silent_dbov: float = -60.0
@@ -53,8 +51,7 @@ class Thresholds:
     """A shorter track may have no speech for good reasons, and too little of it to measure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """A stretch without sound that was due: when (seconds from the recording's start), how long, why."""
 
     at_s: float
@@ -94,8 +91,7 @@ class TrackFacts(NamedTuple):
         return self.undecodable * 2 > self.packets
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """One reason for a review, for machines: one of CODES, whose track, and the figure that is out of bounds.
 
     The value is a level in dBov (``silent``, ``low``, ``noisy``; None where there was no speech at all), a
@@ -110,8 +106,7 @@ class Cause:
     """The reason in words, the track's label in front."""
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(NamedTuple):
     """The verdict on a recording."""
 
     details: tuple[Cause, ...]

@@ -81,13 +81,14 @@ class Share:
         self._waiting[tracks] = 0
         self._tallies.file_turns(power, starts, tracks, frames)
 
-    def counts(self, track: int) -> NDArray[np.float64]:
-        """The histograms, as they would be if all had been heard: shape (3, BINS)."""
-        tallied: NDArray[np.float64] = self._tallies.counts[track].astype(np.float64)
+    def counts(self, tracks: Places) -> NDArray[np.float64]:
+        """The histograms of n tracks, as they would be if all had been heard: shape (n, 3, BINS)."""
+        tallied: NDArray[np.float64] = self._tallies.counts[tracks].astype(np.float64)
         # What was not heard since the last turn, or did not fill a frame, is as the rest.
-        counted = float(tallied[RECENT].sum())
-        if counted:
-            tallied *= self.samples.item(track) / FRAME / counted
+        counted = tallied[:, RECENT].sum(axis=1)
+        share = np.ones(len(tracks))
+        np.divide(self.samples[tracks] / FRAME, counted, out=share, where=counted > 0)
+        tallied *= share[:, None, None]
         return tallied
 
     def changing_s(self, tracks: Places) -> NDArray[np.float64]:

@@ -287,7 +287,9 @@ class Engine:
     def _close(self, end_ns: int) -> None:
         # Not at the close of their last window: by now that has been measured, and nobody waits for it.
         with self.stages["seal"]:
-            for call in [call for call, due in self.dialogs.ending.items() if due <= end_ns - WINDOW_NS]:
+            over = [call for call, due in self.dialogs.ending.items() if due <= end_ns - WINDOW_NS]
+            self.recordings.judge(over)
+            for call in over:
                 self.handout.relief()
                 self._over(call, None)
         waiting: dict[int, int] = {}
@@ -308,7 +310,7 @@ class Engine:
             early = packets.time_us < end_ns // 1000
             heard = leading(early) or early
             self.streams.seen(packets.stream[heard], packets.time_us[heard])
-            left = np.flatnonzero(stay)
+            left = np.flatnonzero(stay) if len(self.streams.unbound()) else stay[:0]
             left = left[self.streams.owner[packets.stream[left]] == UNBOUND]
             if len(left):
                 rows, first = np.unique(packets.stream[left], return_index=True)

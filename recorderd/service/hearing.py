@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.formats import Format
+from recorderd.codecs.opus import libopus
 from recorderd.media.columns import grown
 from recorderd.quality.figures import Figures
 from recorderd.quality.library_turns import LibraryTurns, Packets
@@ -28,6 +29,10 @@ log = logging.getLogger(__name__)
 MOST_BEHIND: Final = 3
 """Windows that may wait for the thread."""
 
+JUDGED: Final = 32
+"""Tracks whose figures are worked out at once: enough that each costs little, few enough to stay in the
+cache."""
+
 RELIEF_S: Final = 0.02
 """So often who waits for the thread does what cannot wait."""
 
@@ -37,7 +42,7 @@ class Hearing:
 
     def __init__(self, *, threaded: bool = False) -> None:
         self.relief: Callable[[], None] = lambda: None
-        """Called now and then while somebody waits for the thread."""
+        """Called now and then while somebody waits for the thread, or for figures."""
         self._meters = Meters()
         self._others = LibraryTurns()
         self._undecodable: Counter[int] = Counter()
@@ -45,11 +50,14 @@ class Hearing:
         """The number in the meters of each number given out."""
         self._free: list[int] = []
         self._given = 0
+        self._judged: dict[int, Figures] = {}
+        """Of tracks of which nothing has come since."""
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._submitted = self._measured = 0
         self._put = self._done = 0  # jobs, counted by who puts them and by the thread
         self._thread: threading.Thread | None = None
         if threaded:
+            libopus()  # a host without it is told so now, not in the middle of a call
             self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
             self._thread.start()
 
@@ -108,6 +116,7 @@ class Hearing:
 
         ``meter`` has the track of each stream, ``seconds`` how many of it went before.
         """
+        self._judged.clear()
         if self._submitted - self._measured >= MOST_BEHIND:
             return False
         self._submitted += 1
@@ -145,8 +154,22 @@ class Hearing:
         self._meters.decoded(heard.loudness, heard.starts, heard.stretches, tracks, heard.samples)
         return heard.decodable
 
+    def judge(self, meters: Sequence[int]) -> None:
+        """Work out how several tracks sound, all different, whose figures are asked for before more of them
+        comes: together that costs less."""
+        if not meters:
+            return
+        self.settle()
+        for at in range(0, len(meters), JUDGED):
+            self.relief()
+            some = meters[at : at + JUDGED]
+            figures = self._meters.figures_of(self._mine[some].tolist())
+            self._judged.update(zip(some, figures, strict=True))
+
     def figures(self, meter: int) -> Figures:
         """How a track sounds, after all that was taken in."""
+        if (known := self._judged.get(meter)) is not None:
+            return known
         self.settle()
         return self._meters.figures(int(self._mine[meter]))
 
@@ -162,6 +185,7 @@ class Hearing:
 
     def close(self, meter: int) -> None:
         """The track is over."""
+        self._judged.pop(meter, None)
         self._do(lambda: self._meters.close(int(self._mine[meter])))
         self._free.append(meter)
 

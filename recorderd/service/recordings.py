@@ -1,7 +1,7 @@
 """The recordings in progress: one session a conversation, begun, given up, and ended here."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from recorderd.calls.conversations import Conversations
@@ -132,6 +132,11 @@ class Recordings:
         """Drop what comes of a stream from now on."""
         self._streams.owner[row] = SHED
         self.shed_streams += 1
+
+    def judge(self, calls: Iterable[str]) -> None:
+        """Work out together how the tracks sound of all whose calls are about to end."""
+        sessions = {session.number: session for call in calls if (session := self.of(call)) is not None}
+        self._hearing.judge([meter for each in sessions.values() for meter in each.meters.values()])
 
     def end(self, session: Session) -> None:
         """Take out the session of a conversation that is over; to be forgotten when it was accounted for."""

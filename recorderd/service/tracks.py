@@ -44,13 +44,20 @@ def _track(
     start_us: float,
     unwritten: Unwritten,
 ) -> Track:
-    packets = unmeasured = lost = late = duplicates = withheld = undecodable = unsaved = 0
+    packets = unmeasured = lost = late = duplicates = withheld = undecodable = unsaved = timed = most = 0
+    jitter_us, clock_ppm = 0.0, None
     lacking: list[tuple[Span, str]] = []
     torn: list[tuple[Span, str]] = []
     spans: list[Span] = []
     for stream in mine:
         row, lane = stream.row, stream.lane
-        packets += table.packets.item(row)
+        count = table.packets.item(row)
+        packets += count
+        if count > most:
+            # The speaker's clock is told by the stream that has most packets.
+            most, clock_ppm = count, lane.clock_ppm
+        timed += table.jitter_packets.item(row)
+        jitter_us += table.jitter_sum_us.item(row)
         lost += table.lost.item(row)
         late += table.late.item(row)
         duplicates += table.duplicates.item(row)
@@ -58,8 +65,9 @@ def _track(
         undecodable += hearing.undecodable(row)
         withheld += session.withheld.get(row, 0)
         unsaved += unwritten.packets[stream.number]
-        for gap in lane.gaps(sequencer.holes(row)):
-            lacking.append((gap, "capture" if session.losses.overlap(gap) else "network"))
+        if holes := sequencer.holes(row):
+            for gap in lane.gaps(holes):
+                lacking.append((gap, "capture" if session.losses.overlap(gap) else "network"))
         torn += [(gap, DISK) for gap in unwritten.gaps(stream.number, lane)]
         if (span := lane.span()) is not None:
             spans.append(span)
@@ -87,8 +95,8 @@ def _track(
         facts,
         _format(mine, table),
         round((begin - start_us) / 1e6, 6),
-        _clock_ppm(mine, table),
-        _jitter_ms(mine, table),
+        clock_ppm,
+        round(jitter_us / timed / 1000, 2) if timed else None,
     )
 
 
@@ -103,18 +111,6 @@ def _gaps(found: list[tuple[Span, str]], start_us: float) -> list[Gap]:
         )
         for gap, cause in found
     ]
-
-
-def _jitter_ms(streams: list[Stream], table: StreamTable) -> float | None:
-    """The mean jitter of the packets of some streams."""
-    packets = sum([table.jitter_packets.item(stream.row) for stream in streams])
-    total = sum([table.jitter_sum_us.item(stream.row) for stream in streams])
-    return round(total / packets / 1000, 2) if packets else None
-
-
-def _clock_ppm(streams: list[Stream], table: StreamTable) -> float | None:
-    """By how much the speaker's clock is fast, by the stream that has most packets."""
-    return max(streams, key=lambda stream: table.packets.item(stream.row)).lane.clock_ppm
 
 
 def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
