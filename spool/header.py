@@ -9,10 +9,10 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.canonical import canonical_json
@@ -38,8 +38,7 @@ _DIGEST = 32
 FIXED_BYTES = _FIXED.size
 
 
-@dataclass(frozen=True, slots=True)
-class Previous:
+class Previous(NamedTuple):
     """The segment of the same call before this one: its id, its segment number, and the SHA-256 (hex) of
     its whole file."""
 
@@ -48,8 +47,7 @@ class Previous:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Core:
+class Core(NamedTuple):
     """What a recording is; bound to all its bytes."""
 
     recording: str
@@ -110,8 +108,7 @@ class Core:
         return core
 
 
-@dataclass(frozen=True, slots=True)
-class KeySlot:
+class KeySlot(NamedTuple):
     """The data key, wrapped for one recipient. ``key_id`` has 16 bytes, ``kem`` is the number of the HPKE
     registry."""
 
@@ -151,8 +148,7 @@ class Header:
         return wrap_info(self.core.to_bytes(), self.salt, self.commitment)
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """What a data key becomes: AES-256 key, 12-byte nonce base, 32-byte commitment."""
 
     record_key: bytes
@@ -162,10 +158,11 @@ class Keys:
 
 def derive_keys(data_key: bytes, salt: bytes, core: bytes) -> Keys:
     """The key schedule: HKDF-SHA256 (RFC 5869) from data key, salt and core."""
-    core_hash = hashlib.sha256(core).digest()
+    core_hash, sha256 = hashlib.sha256(core).digest(), SHA256()
+    extracted = HKDF.extract(sha256, salt, data_key)  # the first step, the same for all three
 
     def derive(label: bytes, length: int) -> bytes:
-        return HKDF(SHA256(), length, salt, label + core_hash).derive(data_key)
+        return HKDFExpand(sha256, length, label + core_hash).derive(extracted)
 
     return Keys(
         record_key=derive(b"recorderd/1 record key", 32),

@@ -114,7 +114,8 @@ class Agreement:
     def _judge(self, winner: str) -> None:
         for leg in self._legs.values():
             if leg.described(winner):
-                self._senders |= leg.senders(winner)
+                senders = leg.senders(winner)
+                self._senders = self._senders | senders if self._senders else senders
                 self._call.described = True
                 self._call.senders = self._senders
                 self._call.audio = self._call.audio or leg.audio(winner)

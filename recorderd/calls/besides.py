@@ -15,6 +15,8 @@ MAX_KINDS: Final = 8  #: of one call
 MAX_SPANS: Final = 64  #: times at which one of them was agreed on, of one call
 MAX_SAID: Final = 17  #: descriptions kept: of the caller, and of each fork
 
+_NONE: Final[frozenset[str]] = frozenset()  # most calls have nothing but audio
+
 _NAMES: Final = {"image": "fax", "message": "messages (MSRP)", "text": "text (T.140)"}
 
 
@@ -34,8 +36,7 @@ class Besides:
 
     def __init__(self) -> None:
         self._said: dict[tuple[Side, str], frozenset[str]] = {}
-        self._offered: set[str] = set()
-        self._agreed: frozenset[str] = frozenset()
+        self._offered = self._agreed = _NONE
         self.spans: list[Span] = []
 
     def said(self, side: Side, fork: str, description: SessionDescription) -> None:
@@ -55,10 +56,10 @@ class Besides:
         events: list[OtherMedia] = []
         for kind in sorted(frozenset[str]().union(*self._said.values()) - self._offered)[:MAX_KINDS]:
             if len(self._offered) < MAX_KINDS:
-                self._offered.add(kind)
+                self._offered |= {kind}
                 events.append(OtherMedia(call, kind, "offered", now))
-        theirs = self._said.get(("callee", winner), frozenset()) if winner is not None else frozenset[str]()
-        agreed = self._said.get(("caller", ""), frozenset[str]()) & theirs & self._offered
+        theirs = self._said.get(("callee", winner), _NONE) if winner is not None else _NONE
+        agreed = self._said.get(("caller", ""), _NONE) & theirs & self._offered
         for kind in sorted(agreed - self._agreed):
             events.append(OtherMedia(call, kind, "agreed", now))
             if len(self.spans) < MAX_SPANS:
@@ -68,7 +69,7 @@ class Besides:
             for span in self.spans:
                 if span.kind == kind and span.until is None:
                     span.until = now
-        self._agreed = frozenset(agreed)
+        self._agreed = agreed
         return events
 
 

@@ -104,7 +104,7 @@ class _CallMedia:
     formats: dict[Side, Mapping[int, PayloadFormat]] = field(default_factory=dict)
     lines: dict[tuple[Side, int], Mapping[int, PayloadFormat]] = field(default_factory=dict)
     """The formats of audio lines beside others, by the number of the line."""
-    encrypted: set[Side] = field(default_factory=set)
+    encrypted: frozenset[Side] = frozenset()
     """The sides that want to receive SRTP."""
     crypto: dict[Side, tuple[Crypto, ...]] = field(default_factory=dict)
     refusals: dict[Side, str] = field(default_factory=dict)
@@ -159,7 +159,8 @@ class Expectations:
         else:
             media.formats[event.side] = event.formats
         waiting = self._at.setdefault(event.endpoint, [])
-        (media.encrypted.add if event.encrypted else media.encrypted.discard)(event.side)
+        if event.encrypted != (event.side in media.encrypted):
+            media.encrypted ^= {event.side}
         if event.crypto:
             media.learn(event.side, event.crypto)
         if event.refusal:
@@ -204,6 +205,8 @@ class Expectations:
         ``only_signalled`` is for a stream that belonged to another call: its source must have been announced.
         None where nobody announced either end of it.
         """
+        if destination not in self._at and source not in self._at:
+            return None  # asked in each window for all that ended calls left behind
         found = self._announcer(source, destination, since)
         if found is None:
             return None
@@ -241,8 +244,6 @@ class Expectations:
 
     def _announcer(self, source: Endpoint, destination: Endpoint, since: int) -> _Announcer | None:
         """Which call announced an end, and who speaks."""
-        if destination not in self._at and source not in self._at:
-            return None
         receivers, senders = self._announced(destination, since), self._announced(source, since)
         if not receivers:
             if not senders:
@@ -349,7 +350,10 @@ class Expectations:
 
     def _announced(self, endpoint: Endpoint, now: int) -> list[_Expected]:
         """Who announced an address, the newest call first: the same order at every address."""
-        known = [one for one in self._at.get(endpoint, ()) if one.until_ns is None or now <= one.until_ns]
+        waiting = self._at.get(endpoint)
+        if waiting is None:
+            return []
+        known = [one for one in waiting if one.until_ns is None or now <= one.until_ns]
         if len(known) < 2:
             return known
         running = [one for one in known if now <= (self._calls[one.call].ended_ns or now)]

@@ -11,7 +11,16 @@ from recorderd.calls.call import Call
 from recorderd.calls.events import CallAnswered, CallEnded, CallEvent, Side
 from recorderd.calls.hops import COOKIE, Hops, Transaction
 from recorderd.calls.identity import bounded_id, bounded_tags
-from recorderd.calls.states import ENDED, TRANSITIONS, Signal, State
+from recorderd.calls.states import (
+    CANCELLING,
+    CHALLENGED,
+    CLOSING,
+    ENDED,
+    TALKING,
+    TRANSITIONS,
+    Signal,
+    State,
+)
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.printable import printable
 from recorderd.wire.sip import SipMessage
@@ -23,6 +32,7 @@ from recorderd.wire.sip_party import Party
 ASKS_AGAIN: Final = frozenset({*range(300, 400), 401, 407, 415, 416, 420, 421, 422, 428, 484, 488, 494, 503})
 
 _UNANSWERED = frozenset({State.TRYING, State.EARLY, State.CHALLENGED, State.CANCELLING})
+_LEAVING = frozenset({CLOSING, CANCELLING, CHALLENGED})
 _MAX_ANSWERED = 16
 
 
@@ -65,25 +75,26 @@ class CallEngine:
         self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
         """Take the next message of the call; the table has made sure that it is one."""
+        call, method = self.call, message.method
         if message.defects:
-            self.call.note(*message.defects)
+            call.note(*message.defects)
         side, fork = self.ends(message)
-        hosts = self.call.hosts
+        hosts = call.hosts
         if source.host not in hosts or destination.host not in hosts:
             # A response runs against its request; who sent that, the From tag tells.
-            by_caller = (side == "caller") == (message.method is not None)
-            self.call.signalled(source.host, destination.host, by_caller=by_caller)
-        if message.method == "ACK":
+            by_caller = (side == "caller") == (method is not None)
+            call.signalled(source.host, destination.host, by_caller=by_caller)
+        if method == "ACK":
             self._ack(message, side, fork, self._hops.leg(source, destination), now)
-        elif message.method == "CANCEL":
+        elif method == "CANCEL":
             self._cancel(message, now)
         elif message.request_method in ("INVITE", "UPDATE", "PRACK", "BYE"):
             transaction = self._transaction(message, side, source, destination)
-            if message.method is None:
+            if method is None:
                 self._response(message, transaction, side, fork, now)
             else:
                 self._request(message, transaction, side, fork, now)
-        if self.call.state is not ENDED:
+        if call.state is not ENDED:
             self._events += self._agreement.settle(self._answered[0] if self._answered else None, now)
         return self._take_events()
 
@@ -226,24 +237,25 @@ class CallEngine:
 
     def _signal(self, signal: Signal, now: int, cause: str = "") -> None:
         call = self.call
-        before, call.state = call.state, TRANSITIONS[call.state, signal]
-        if call.state is State.CHALLENGED and signal is Signal.CHALLENGE:
+        before = call.state
+        call.state = after = TRANSITIONS[before, signal]
+        if after is CHALLENGED and signal is Signal.CHALLENGE:
             self._leaving = (now, cause)
-        if call.state is before:
+        if after is before:
             return
-        if call.state is ENDED:
+        if after is ENDED:
             self._end(signal, before, now, cause)
-        elif call.state in (State.CLOSING, State.CANCELLING, State.CHALLENGED):
+        elif after in _LEAVING:
             self._leaving = (now, cause)
         else:
             self._leaving = None
-            if call.state is State.TALKING and call.answered_at is None:
+            if after is TALKING and call.answered_at is None:
                 call.answered_at = max(now, call.first_seen)
                 self._events.append(CallAnswered(call.key, now))
 
     def _end(self, signal: Signal, before: State, now: int, cause: str) -> None:
         ended = now
-        if self._leaving is not None and (before is State.CLOSING or signal is Signal.EXPIRY):
+        if self._leaving is not None and (before is CLOSING or signal is Signal.EXPIRY):
             # What began the end counts, not what confirmed it, nor that nothing did.
             ended, cause = self._leaving
         elif self._leaving is not None and signal is Signal.CHALLENGE:

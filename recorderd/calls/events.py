@@ -1,11 +1,11 @@
 """What the call engine tells: each event is named for what happened and names its call.
 
 `call` is a key that is unique in the process (`CallTable.get` looks it up), `now` the time of the message
-that caused the event, in ns since the epoch.
+that caused the event, in ns since the epoch. Which event it is, its class tells: they are tuples, and two of
+different classes may be equal.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from recorderd.wire.endpoint import Endpoint
@@ -22,8 +22,7 @@ def other(side: Side) -> Side:
     return "callee" if side == "caller" else "caller"
 
 
-@dataclass(frozen=True, slots=True)
-class CallStarted:
+class CallStarted(NamedTuple):
     """The first message of a call was seen."""
 
     call: str
@@ -67,8 +66,7 @@ class MediaExpected(NamedTuple):
     besides: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class MediaWithdrawn:
+class MediaWithdrawn(NamedTuple):
     """A side no longer receives at an endpoint: it moved, its stream was refused, or another callee answered.
 
     Packets on their way may still arrive for a moment. At the end of a call nothing is withdrawn one by one.
@@ -80,16 +78,14 @@ class MediaWithdrawn:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallAnswered:
+class CallAnswered(NamedTuple):
     """The callee accepted the call."""
 
     call: str
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoldChanged:
+class HoldChanged(NamedTuple):
     """`side` put the other side on hold (asked it to send nothing), or took the call back."""
 
     call: str
@@ -98,8 +94,7 @@ class HoldChanged:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class OtherMedia:
+class OtherMedia(NamedTuple):
     """Something besides audio was offered, agreed on, or is not agreed on any more; it is not recorded.
 
     Attributes:
@@ -112,8 +107,7 @@ class OtherMedia:
     now: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(NamedTuple):
     """The call is over; `now` is when that became certain, `Call.ended_at` when it happened.
 
     `cause`: `bye`, `bye before answer`, `cancelled`, `timeout`, `rejected 486 Busy Here`, `redirected 302

@@ -11,7 +11,7 @@ section 17.1.3): a response may come back to another port than the request came 
 from dataclasses import dataclass
 from typing import Final
 
-from recorderd.calls.identity import bounded_id
+from recorderd.calls.identity import MAX_ID, bounded_id
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sip import SipMessage
 
@@ -155,8 +155,11 @@ def _path(source: Endpoint, destination: Endpoint) -> tuple[Endpoint, Endpoint]:
 
 def _key(message: SipMessage, method: str) -> tuple[str, int, str, str]:
     """What one transaction has in common, also where the branch is not unique (RFC 2543 had none)."""
-    return bounded_id(message.branch), message.cseq, method, bounded_id(message.from_.tag)
+    branch, tag = message.branch, message.from_.tag
+    if len(branch) > MAX_ID or len(tag) > MAX_ID:
+        branch, tag = bounded_id(branch), bounded_id(tag)
+    return branch, message.cseq, method, tag
 
 
 def _vias(message: SipMessage) -> int:
-    return sum([value.count(",") + 1 for name, value in message.headers if name == "via"])
+    return sum([value.count(",") + 1 for value in message.all("via")])

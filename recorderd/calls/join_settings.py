@@ -1,7 +1,6 @@
 """By which rules dialogs are joined into conversations, the surest first, and what bounds them."""
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Rule = Literal["header", "session-id", "call-id", "tags", "transfer", "conference", "numbers", "media"]
 RULES: Final[tuple[Rule, ...]] = (
@@ -27,8 +26,7 @@ MISORDER_NS: Final = 50_000_000
 """A mirror may show what is passed on before what it was made from, by at most this much."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinSettings:
+class JoinSettings(NamedTuple):
     """Which rules are used. `window_s` is how long after the caller's INVITE, or the answer to it, a call is
     taken for what became of it; `hosts` are groups of addresses that are one machine.
     """

@@ -10,10 +10,11 @@ An offer within the dialog may be refused, then what was agreed before holds on.
 section 5.1).
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-from recorderd.calls.events import Side, other
+from recorderd.calls.events import SIDES, Side, other
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sdp import MediaDescription, SessionDescription, nowhere
 
@@ -39,7 +40,11 @@ class Exchange(NamedTuple):
     verdict: Verdict
 
 
-_NO_EXCHANGE: Final = Exchange(-1, Verdict.OPEN)
+# An Enum takes its time to find a member.
+_OPEN: Final = Verdict.OPEN
+_ACCEPTED: Final = Verdict.ACCEPTED
+_REFUSED: Final = Verdict.REFUSED
+_NO_EXCHANGE: Final = Exchange(-1, _OPEN)
 
 
 class Expectation(NamedTuple):
@@ -83,17 +88,17 @@ class Negotiation:
     def request(self, side: Side, fork: str, cseq: int, lines: Lines, *, in_dialog: bool) -> None:
         """INVITE, UPDATE or PRACK of `side` with a description; `cseq` is -1 when it could not be read."""
         last = self._exchanges.get(side, _NO_EXCHANGE)
-        if 0 <= cseq < last.cseq or (cseq == last.cseq >= 0 and last.verdict is Verdict.REFUSED):
+        if 0 <= cseq < last.cseq or (cseq == last.cseq >= 0 and last.verdict is _REFUSED):
             return  # a late repetition
         if self._outstanding == other(side):
             # The other side's response made the offer, so this is its answer and cannot be refused.
             self._outstanding = None
             self._commit(side, fork, lines, is_offer=False)
-        elif cseq == last.cseq and last.verdict is Verdict.ACCEPTED:
+        elif cseq == last.cseq and last.verdict is _ACCEPTED:
             # The response was seen first: a mirror port does that.
             self._commit(side, fork, lines, is_offer=True)
         else:
-            self._exchanges[side] = Exchange(cseq, Verdict.OPEN)
+            self._exchanges[side] = Exchange(cseq, _OPEN)
             if in_dialog and _slot(side, fork) in self._said:
                 self._tentative = (side, fork, cseq, lines)
             else:
@@ -109,7 +114,7 @@ class Negotiation:
             return
         slot = _slot(other(requester), fork)
         known = cseq == last.cseq
-        if known and last.verdict is Verdict.ACCEPTED and (status < 200 or slot in self._said):
+        if known and last.verdict is _ACCEPTED and (status < 200 or slot in self._said):
             return  # a repetition, or a provisional response that was overtaken
         if known and (lines is not None or status >= 200):
             self._accept_tentative(requester, cseq)
@@ -118,7 +123,7 @@ class Negotiation:
             self._outstanding = other(requester) if is_offer else None
             self._commit(other(requester), fork, lines, is_offer=is_offer)
         if lines is not None or known:
-            verdict = Verdict.ACCEPTED if status >= 200 else Verdict.OPEN
+            verdict = _ACCEPTED if status >= 200 else _OPEN
             self._exchanges[requester] = Exchange(cseq, verdict)
 
     def acknowledged(self, side: Side, fork: str, cseq: int, lines: Lines) -> None:
@@ -160,10 +165,7 @@ class Negotiation:
     def senders(self, winner: str) -> frozenset[Side]:
         """The sides that are to send: they say so and the other takes it, as far as both were seen."""
         caller, callee = self._said.get(_CALLER), self._said.get(("callee", winner))
-        found: set[Side] = {"caller"} if _sends(caller, callee) else set()
-        if _sends(callee, caller):
-            found.add("callee")
-        return frozenset(found)
+        return _SENDERS[_sends(caller, callee), _sends(callee, caller)]
 
     @property
     def weight(self) -> int:
@@ -194,7 +196,7 @@ class Negotiation:
         """A refused offer changes nothing; one that forms the dialog stands: another INVITE repeats it."""
         if self._tentative is not None and self._tentative[0] == requester and self._tentative[2] == cseq:
             self._tentative = None
-        self._exchanges[requester] = Exchange(cseq, Verdict.REFUSED)
+        self._exchanges[requester] = Exchange(cseq, _REFUSED)
 
     def _accept_tentative(self, requester: Side, cseq: int) -> None:
         if self._tentative is None or self._tentative[0] != requester or self._tentative[2] != cseq:
@@ -217,6 +219,14 @@ class Negotiation:
 
 _CALLER: Final[tuple[Side, str]] = ("caller", "")
 
+#: By whether the caller is to send, and whether the callee is.
+_SENDERS: Final[Mapping[tuple[bool, bool], frozenset[Side]]] = {
+    (True, True): frozenset(SIDES),
+    (True, False): frozenset({"caller"}),
+    (False, True): frozenset({"callee"}),
+    (False, False): frozenset(),
+}
+
 
 def _slot(side: Side, fork: str) -> tuple[Side, str]:
     return (side, fork) if side == "callee" else _CALLER
@@ -226,8 +236,7 @@ def _weight(lines: Lines) -> int:
     weight = 0
     for media in lines.values():
         weight += 400 + 150 * len(media.formats) + 500 * len(media.crypto)
-        for known in media.formats.values():
-            weight += len(known.fmtp)
+        weight += sum([len(known.fmtp) for known in media.formats.values()])
     return weight
 
 
@@ -289,7 +298,7 @@ def _lost(media: MediaDescription) -> bool:
 def _expected(side: Side, lines: Lines, peers: list[Lines]) -> list[Expectation]:
     found: list[Expectation] = []
     for index, media in lines.items():
-        if media.endpoint is None or nowhere(media.endpoint.host):
+        if media.endpoint is None or (media.held and nowhere(media.endpoint.host)):
             continue
         matching = [peer[index] for peer in peers if index in peer]
         if matching and matching[0].endpoint is None and not any(map(_open, matching)):

@@ -60,8 +60,8 @@ class Numbers:
 
     def all_of(self, most: int, *key: str) -> list[Call]:
         """The calls under a key, the newest first; none where there are more than ``most``."""
-        known = self._calls.get(key, {})
-        return list(reversed(known.values())) if len(known) <= most else []
+        known = self._calls.get(key)
+        return list(reversed(known.values())) if known and len(known) <= most else []
 
     def newest(self, most: int, *key: str) -> Iterator[Call]:
         """So many of the calls under a key at most, the newest first."""

@@ -9,7 +9,7 @@ no owner: its media waits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.calls.events import MediaExpected, Side
 from recorderd.wire.endpoint import Endpoint
@@ -31,8 +31,7 @@ class _Account:
     deadline: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Blindness:
+class Blindness(NamedTuple):
     """A worker saw nothing in this time: it was dead. ``until_ns`` is None while it is."""
 
     worker: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_PAUSES: Final = 500
 """Pauses of one call; what is asked for beyond makes the last one longer, so that nothing is heard that was
@@ -84,8 +84,7 @@ class Pauses:
         return sum(until - since for since, until, _ in self.spans(start_us, end_us)) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A key pressed: which, when its end was known, and of which stream (None: told by signalling)."""
 
     digit: str

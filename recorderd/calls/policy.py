@@ -6,11 +6,12 @@ alike.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from recorderd.calls.patterns import Pattern, plain_number
 
@@ -25,8 +26,7 @@ DEFAULT: Final = "default"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """What a call's first message says.
 
     Attributes:
@@ -48,8 +48,7 @@ class CallFacts:
     direction: Direction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a call, and the rule that says so."""
 
     action: Action
@@ -66,8 +65,7 @@ class Decision:
         return "policy: default" if self.rule == DEFAULT else f"policy: rule {self.rule}"
 
 
-@dataclass(frozen=True, slots=True)
-class Hours:
+class Hours(NamedTuple):
     """A stretch of the day, in minutes from midnight; it may go on into the next day."""
 
     first: int
@@ -78,8 +76,7 @@ class Hours:
         return self.first <= minute < self.last + 1440 * (self.last <= self.first)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """What a call must be like; what is empty or None asks for nothing. All that asks must be met, by one of
     its alternatives.
     """
@@ -89,14 +86,13 @@ class Match:
     number: tuple[Pattern, ...] = ()
     direction: frozenset[Direction] = frozenset()
     address: tuple[Network, ...] = ()
-    header: Mapping[str, tuple[Pattern, ...]] = field(default_factory=dict)
+    header: Mapping[str, tuple[Pattern, ...]] = MappingProxyType({})
     percentage: float | None = None
     hours: tuple[Hours, ...] = ()
     days: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """A name, what fits it, and what is done then."""
 
     name: str

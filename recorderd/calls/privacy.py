@@ -1,8 +1,7 @@
 """What is hidden of a call's numbers, and how its ends ask for a pause of the recording."""
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from recorderd.wire.sip import SipMessage
 
@@ -25,8 +24,7 @@ _DIALLED: Final = re.compile(r"(?<![*0-9])\+?[0-9](?:[().\- ]{0,2}[0-9]){2,}(?![
 """Digits enough for an extension, as people write them; not what is left of a masked number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masks:
+class Masks(NamedTuple):
     """Where numbers are shown without their middle: in manifests and the index, in alerts."""
 
     manifest: bool = False

@@ -26,8 +26,13 @@ class State(Enum):
     ENDED = "ended"  #: over; kept for a while so that late repetitions are recognised
 
 
+# Asked for with each message, and an Enum takes its time to find a member.
+TRYING: Final = State.TRYING
+CHALLENGED: Final = State.CHALLENGED
+CANCELLING: Final = State.CANCELLING
+TALKING: Final = State.TALKING
+CLOSING: Final = State.CLOSING
 ENDED: Final = State.ENDED
-"""Asked for with each message, and an Enum takes its time to find a member."""
 
 
 class Signal(Enum):

@@ -15,7 +15,7 @@ from recorderd.calls.events import CallEvent, CallStarted, MediaExpected, Side
 from recorderd.calls.identity import bounded_id, bounded_tags
 from recorderd.calls.join_settings import JoinSettings
 from recorderd.calls.joining import Joining
-from recorderd.calls.states import ENDED, State
+from recorderd.calls.states import CHALLENGED, ENDED, State
 from recorderd.calls.timers import Limits, Timers
 from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.printable import printable
@@ -186,11 +186,9 @@ class CallTable:
 
     def _find(self, message: SipMessage) -> CallEngine | None:
         call_id = bounded_id(message.call_id)
-        for tag in bounded_tags(message):
-            key = self._dialogs.get((call_id, tag))
-            if key is not None:
-                return self._calls[key]
-        return self._challenged(message, call_id)
+        from_tag, to_tag = bounded_tags(message)
+        key = self._dialogs.get((call_id, from_tag)) or self._dialogs.get((call_id, to_tag))
+        return self._challenged(message, call_id) if key is None else self._calls[key]
 
     def _named(self, call_id: str, tags: Iterable[str]) -> tuple[str, Side] | None:
         """The call in progress with these tags, and the side that the first of them is of."""
@@ -206,7 +204,7 @@ class CallTable:
         engine = self._calls.get(self._newest.get(call_id, ""))
         if (
             engine is None
-            or engine.call.state is not State.CHALLENGED
+            or engine.call.state is not CHALLENGED
             or message.method != "INVITE"
             or message.to.tag
             or address(message.from_) != engine.caller
@@ -249,16 +247,17 @@ class CallTable:
     def _pass_on(
         self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
-        before = engine.call.state
+        call = engine.call
+        before = call.state
         if message.method == "REFER":
             side, _ = engine.ends(message)
-            self.joining.transfers.referred(engine.call, side, message, destination, now)
+            self.joining.transfers.referred(call, side, message, destination, now)
         elif 200 <= message.status < 300 and message.cseq_method == "INVITE":
             focus = is_focus(message)
             if focus is not None:
-                self.joining.focus(engine.call, focus, by_caller=engine.ends(message)[0] == "callee")
+                self.joining.focus(call, focus, by_caller=engine.ends(message)[0] == "callee")
         events = engine.message(message, source, destination, now)
-        self._timers.arm(engine.call.key, before, engine.call.state)
+        self._timers.arm(call.key, before, call.state)
         self._weigh(engine)
         return events
 

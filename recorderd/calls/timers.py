@@ -1,8 +1,7 @@
 """How long a call may stay in a state without a message, and which calls have stayed too long."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.calls.states import State
 
@@ -13,8 +12,7 @@ SECOND: Final = 1_000_000_000  # ns
 MAX_STEP: Final = 3600 * SECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Bounds of the call table. Times are seconds without a message of the call.
 
     Attributes:

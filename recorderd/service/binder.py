@@ -102,11 +102,13 @@ class Binder:
             found = self.expectations.match(
                 origin.source, origin.destination, origin.since_ns, end_ns, only_signalled=known
             )
-            if found is None and claims and self._waited(origin, end_ns):
+            if found is None:
+                if not claims or not self._waited(origin, end_ns):
+                    continue
                 origin.looked_at = True
                 claims -= 1
                 found = self._claim(origin, heard_from)
-                if leaves is not None and found is not None and leaves(row, origin, found.call):
+                if found is None or (leaves is not None and leaves(row, origin, found.call)):
                     continue
             if isinstance(found, Binding) and not origin.explained:
                 found = self.rival(row, origin, found, end_ns) or found

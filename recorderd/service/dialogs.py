@@ -101,7 +101,8 @@ class Dialogs:
                     if self._calls.joining.joined:
                         self.joined()
                     self._pausing.heed(message, signal.time_ns)
-                    self._events(events)
+                    if events:
+                        self._events(events)
         self._pausing.tick(end_ns // 1000)
         self._events(self._calls.tick(end_ns))
         self._events(self.stillness.over(end_ns))
@@ -165,6 +166,7 @@ class Dialogs:
 
     def _events(self, events: list[CallEvent]) -> None:
         for event in events:
+            session = self._recordings.of(event.call)
             if isinstance(event, CallStarted):
                 call = self._calls.get(event.call)
                 if self._colleagues is not None:
@@ -178,7 +180,6 @@ class Dialogs:
                 self.successions.announced(event, self.ending)
                 if self._colleagues is not None:
                     self._settle(event)
-                session = self._recordings.of(event.call)
                 if session is not None:
                     self._learn(session, event)
             elif isinstance(event, CallAnswered):
@@ -190,7 +191,6 @@ class Dialogs:
             elif isinstance(event, CallEnded):
                 self.ending[event.call] = event.now + LINGER_NS
                 self._binder.expectations.ended(event.call, event.now)
-            session = self._recordings.of(event.call)
             if session is not None:
                 session.signalled(event, self._calls.get(event.call).call_id)
 

@@ -20,11 +20,11 @@ class Keeping:
 
     def began(self, *calls: Call) -> dict[str, Any]:
         """For what the index says of a recording in progress: should the recorder die, this is known."""
-        return self._stamp(calls, max(call.first_seen for call in calls) // 1000)
+        return self._stamp(calls, [call.first_seen for call in calls])
 
     def over(self, calls: Sequence[Call]) -> dict[str, Any]:
         """For the summary of a recording whose calls are over."""
-        return self._stamp(calls, max(call.ended_at or call.first_seen for call in calls) // 1000)
+        return self._stamp(calls, [call.ended_at or call.first_seen for call in calls])
 
     def cut_off(self, running: dict[str, Any], elapsed_s: float) -> dict[str, Any]:
         """For a file that ended before its call did, as recovery states it."""
@@ -32,9 +32,9 @@ class Keeping:
         kept = stamped_later(running.get("retention"), ended_us)
         return {} if kept is None else {"retention": kept}
 
-    def _stamp(self, calls: Sequence[Call], since_us: int) -> dict[str, Any]:
+    def _stamp(self, calls: Sequence[Call], times_ns: list[int]) -> dict[str, Any]:
         if not self._schedule.classes:
             return {}
-        self._newest_us = max(self._newest_us, since_us)
+        self._newest_us = max(self._newest_us, max(times_ns) // 1000)
         kept = self._schedule.stamp({call.retention for call in calls}, self._newest_us)
         return {} if kept is None else {"retention": kept}

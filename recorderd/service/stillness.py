@@ -39,7 +39,11 @@ class Stillness:
         for call in self._calls.active():
             session = self._recordings.of(call.key)
             if session is not None:
-                together.setdefault(session.number, (session, []))[1].append(call)
+                known = together.get(session.number)
+                if known is None:
+                    together[session.number] = session, [call]
+                else:
+                    known[1].append(call)
         self._held = {number: since for number, since in self._held.items() if number in together}
         seen_ns = self._streams.last_seen_ns.tolist()
         events: list[CallEvent] = []
@@ -64,11 +68,14 @@ class Stillness:
         """
         since_ns = self._held.get(session.number, 0)
         for call in calls:
-            if call.holding or call.answered_at is None:
+            answered_ns = call.answered_at
+            if call.holding or answered_ns is None:
                 self._held[session.number] = now_ns
                 return None
-            since_ns = max(since_ns, call.answered_at)
+            if answered_ns > since_ns:
+                since_ns = answered_ns
         for stream in session.streams:
-            if not stream.retired:
-                since_ns = max(since_ns, seen_ns[stream.row])
+            heard_ns = seen_ns[stream.row]
+            if heard_ns > since_ns and not stream.retired:
+                since_ns = heard_ns
         return since_ns

@@ -160,7 +160,7 @@ def sdp_of(message: SipMessage) -> SessionDescription | None:
     """
     if not message.body:
         return None
-    if message.header("content-encoding") not in (None, "", "identity"):
+    if message.first.get("content-encoding") not in (None, "", "identity"):
         raise SdpError("an encoded body")
     whole = message.body
     if BODY_CUT in message.defects:

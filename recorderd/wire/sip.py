@@ -84,6 +84,8 @@ class SipMessage(NamedTuple):
     def all(self, name: str) -> list[str]:
         """All values of a header, one a field, in order; lists within a field are not split."""
         wanted = _canonical(name)
+        if len(self.first) == len(self.headers):  # as in most messages, none is there twice
+            return [self.first[wanted]] if wanted in self.first else []
         return [value for known, value in self.headers if known == wanted]
 
 

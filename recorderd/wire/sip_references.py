@@ -96,7 +96,7 @@ def header_marks(message: SipMessage, names: frozenset[str]) -> list[str]:
 
 def is_focus(message: SipMessage) -> Party | None:
     """The conference whose focus sent the message: its Contact, where that says `isfocus` (RFC 4579)."""
-    for name, value in message.headers:
-        if name == "contact" and "isfocus" in value.lower():
+    for value in message.all("contact"):
+        if "isfocus" in value.lower():
             return parse_party(value)[0]
     return None
