@@ -1,13 +1,11 @@
 """What an RTP payload type stands for: the static assignments, and which formats are sound at all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """One payload format as signalling describes it.
 
     ``name`` is the encoding name in lower case (``pcmu``, ``opus``), ``clock_rate`` the RTP clock in Hz,

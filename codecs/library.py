@@ -6,10 +6,9 @@ cannot decode is concealed, and time goes on as the frames say, whatever it give
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +34,7 @@ def _av() -> ModuleType:
     return av
 
 
-@dataclass(frozen=True)
-class LibraryCodec:
+class LibraryCodec(NamedTuple):
     """A codec as the registry knows it."""
 
     name: str

@@ -1,7 +1,6 @@
 """Which codecs there are, and what every one of them can do."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol, runtime_checkable
@@ -189,7 +188,7 @@ def _made(known: Format) -> Codec | None:
     name = known.name.lower()
     name = _ALIASES.get(name, name)
     made = _MADE.get(name)
-    how = made(replace(known, name=name)) if made is not None and known.clock_rate > 0 else None
+    how = made(known._replace(name=name)) if made is not None and known.clock_rate > 0 else None
     # Frames of several channels would lie side by side; nobody was seen to send them.
     return None if isinstance(how, LibraryCodec) and known.channels != 1 else how
 

@@ -2,8 +2,7 @@
 goes from packet to packet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +82,7 @@ class SampleDecoder:
         return np.zeros((samples, self.channels), np.int16)
 
 
-@dataclass(frozen=True)
-class SampleCodec:
+class SampleCodec(NamedTuple):
     """L16 or DVI4 at one rate."""
 
     name: str

@@ -4,8 +4,7 @@ An event is sent again and again while the key is down, all packets with the tim
 growing duration, and its end three times over; whoever follows a stream tells events apart by timestamp.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.codecs.payload import PayloadError
 
@@ -16,8 +15,7 @@ _DIGITS: Final = "0123456789*#ABCD"  # RFC 4733 section 3.2, table 3
 _FLASH: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ToneEvent:
+class ToneEvent(NamedTuple):
     """One event as one packet reports it."""
 
     code: int

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 GB: Final = 1_000_000_000
 DAY_S: Final = 86_400
@@ -31,8 +31,7 @@ AGAIN: Final = 0.25
 """New calls are recorded again once so much of the reserve, and the reserve itself, is free."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What the spool may use. Bytes; None where the configuration says nothing."""
 
     most_bytes: int | None = None
@@ -49,8 +48,7 @@ class Limits:
         return min(int(total * RESERVE_SHARE), RESERVE_MOST)
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """Bytes of a file system and of the spool's recordings on it, at one moment."""
 
     total: int
@@ -122,8 +120,7 @@ class Admittance:
         return self.full
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(NamedTuple):
     """A recording that is here and verified on every remote. ``age_days`` is since its start, ``here_days``
     since it came here, where that is later."""
 

@@ -1,7 +1,7 @@
 """What each remote has of each recording, as far as it was read back from there."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from recorderd.spool.database import Json, SpoolDatabase, database_text, json_text
 from recorderd.spool.index_schema import SET_CARRIED
@@ -16,8 +16,7 @@ _PUT = """INSERT INTO sync (recording, remote, state, sha256, verified_at, error
     checked_at = excluded.checked_at"""
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """What a remote has of a recording: ``verified`` (read back, with the hash ``sha256``), ``stored`` (sent,
     and of the right size), or ``failed`` (again not before ``next_ns``).
 

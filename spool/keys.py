@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -32,8 +32,7 @@ KEYS_MISSING = "its key slots were destroyed or are missing: nobody can open it"
 _MLKEM_PUBLIC = 1184
 
 
-@dataclass(frozen=True, slots=True)
-class Suite:
+class Suite(NamedTuple):
     """A way of wrapping: its number in the HPKE registry, the library's suite, and how its keys are made of
     bytes."""
 

@@ -10,9 +10,8 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.errors import LedgerCorrupt, SpoolCorrupt
 from recorderd.spool.durable import disk_error, make_folder, sync_folder, write_all, write_file
@@ -35,8 +34,7 @@ def ledger_key(public: HostPublic) -> Key:
     return Key(ORIGIN + public.id.hex(), public.key.public_bytes_raw(), public.verifies)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
+class _Tail(NamedTuple):
     """Where the next entry goes: the last bundle, the entries in it, and their bytes."""
 
     bundle: int = 0

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.canonical import canonical_json
@@ -41,8 +41,7 @@ _DEEPEST: Final = 6
 _NAMES: Final = ("fields", "kind", "subject", "time_us")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing that happened.
 
     ``time_us`` is when (microseconds since 1970), ``subject`` what it happened to: the id of a recording,
@@ -52,7 +51,7 @@ class Entry:
     kind: str
     time_us: int
     subject: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
 
     def to_bytes(self) -> bytes:
         """Canonical JSON. What peers sent is bounded: long texts are cut, and an entry that is still too long

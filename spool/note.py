@@ -14,8 +14,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.errors import LedgerCorrupt
 from recorderd.spool.merkle import HASH_BYTES
@@ -33,8 +32,7 @@ Verifies = Callable[[bytes, bytes], bool]
 """Whether a signature (first argument) is that of a message (second)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What is stated: whose tree, its number of leaves, and its root."""
 
     origin: str
@@ -46,8 +44,7 @@ class Checkpoint:
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A public Ed25519 key under the name it signs by. ``public`` has 32 bytes."""
 
     name: str

@@ -8,14 +8,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from typing import NamedTuple
 
 S_NS = 1_000_000_000
 FIRST_PAUSE_S = 2
 LONGEST_PAUSE_S = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Timetable:
+class Timetable(NamedTuple):
     """The hours in which a remote is used, as the clocks of ``zone`` show them (None: of this host).
 
     ``hours`` are pairs of minutes from midnight; where the second is not after the first they go on into the
@@ -78,8 +78,7 @@ class TokenBucket:
         return max(0.0, -self._level / self.rate)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How a remote is used.
 
     ``bandwidth`` in bytes a second, both ways together; ``sample`` is the share of the recordings that are

@@ -8,9 +8,8 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recorderd.errors import DiskFull, SpoolCorrupt, SpoolError
 from recorderd.spool.durable import TEMPORARY, disk_error, sync_folder, write_new
@@ -33,8 +32,7 @@ UNSTATED = "recovered: its manifest was lost"
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """What became of one file.
 
     ``state`` is ``sealed`` (it was whole, only its last rename was missing), ``recovered``, or ``damaged``

@@ -7,9 +7,8 @@ or, where that month is too short, on the first of the next: never early.
 import re
 from calendar import monthrange
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from recorderd.spool.times import rfc3339
 
@@ -56,8 +55,7 @@ def time_text(moment_us: int) -> str:
     return rfc3339(moment_us + -moment_us % 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionClass:
+class RetentionClass(NamedTuple):
     """A kind of recording. ``review``: somebody has to look at those that are over before they may go."""
 
     name: str
@@ -65,8 +63,7 @@ class RetentionClass:
     review: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """All classes; ``default`` is the name of that of a recording which no rule gives another."""
 
     classes: tuple[RetentionClass, ...] = ()

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -26,8 +27,7 @@ from recorderd.spool.layout import Spool
 HOST_PUBLIC_NAME = "host.pub"
 
 
-@dataclass(frozen=True)
-class HostPublic:
+class HostPublic(NamedTuple):
     """What anybody needs to check a host's statements."""
 
     key: Ed25519PublicKey

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,7 @@ MAX_INTERFACES = 65536
 MAX_SECONDS = 9_000_000_000  # since the epoch (the year 2255): what nanoseconds in 64 bits can still tell
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
+class _Interface(NamedTuple):
     """``link`` is None for a link type that we do not know. ``ticks`` (10 ** n or 2 ** n) make a second."""
 
     link: LinkType | None
@@ -54,8 +54,7 @@ class _Section:
     """Packets passed over, by link type."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Packets:
+class _Packets(NamedTuple):
     """Packet blocks of any kind: one array of length n a field."""
 
     at: NDArray[np.int64]

@@ -8,7 +8,6 @@ goes on for a while.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,8 +36,7 @@ WORTH = 8  # a run shorter than this is no faster than the loop
 PLAIN = 1024  # records that the loop takes at most before another look
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """Where a file format's records have what leads to the next one.
 
     ``fields`` unpacks two numbers from a record's beginning: its kind and its length. The record is ``extra``
@@ -56,8 +54,7 @@ class Shape:
     largest: int = MAX_CAPTURED
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Whole records that follow each other: where each begins and its length field, and where the last one
     ends.
 

@@ -2,7 +2,7 @@
 out before anything of them is written.
 """
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from recorderd.calls.call import Call
 from recorderd.calls.policy import DEFAULT, CallFacts, Policy
@@ -12,12 +12,11 @@ from recorderd.wire.endpoint import Endpoint
 from recorderd.wire.sip import SipMessage
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionSettings:
+class AdmissionSettings(NamedTuple):
     """The rules, a SIP header (lower case) whose ``off`` excludes a call, too, and rules whose names are the
     classes by which recordings are kept."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = Policy()
     header: str | None = None
     retention: Policy | None = None
 

@@ -3,7 +3,7 @@ theirs that its own ring gets, and takes in that of its own calls from the other
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -82,7 +82,7 @@ class Colleagues:
         for outgoing in self._outgoing.values():
             outgoing.words = [*outgoing.words[-MAX_WORDS:], Word(*name, about)]
 
-    def _listen(self, words: list[Word]) -> None:
+    def _listen(self, words: Sequence[Word]) -> None:
         for word in words:
             call = self.ownership.named(word.call_id, word.first_seen)
             if call is not None:

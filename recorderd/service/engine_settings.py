@@ -1,6 +1,6 @@
 """What the engine needs of the configuration."""
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from recorderd.calls.join_settings import JoinSettings
 from recorderd.service.admission import AdmissionSettings
@@ -9,8 +9,7 @@ from recorderd.service.pausing import PrivacySettings
 from recorderd.wire.tunnel_settings import TunnelSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What the tables of the engine may hold."""
 
     calls: int = 25_000
@@ -30,14 +29,13 @@ class Bounds:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
+class EngineSettings(NamedTuple):
     """See docs/configuration.md."""
 
     sip_ports: frozenset[int] = frozenset({5060})
     grace_ms: int = 400
     pending_s: float = 5.0
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: Bounds = Bounds()
     memory: int = 0
     """Bytes that the process may have; 0: as many as it likes."""
     seed: int = 0
@@ -46,8 +44,8 @@ class EngineSettings:
     hep_password: str | None = None
     tunnels: TunnelSettings | None = None
     """None: all."""
-    joining: JoinSettings = field(default_factory=JoinSettings)
-    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    joining: JoinSettings = JoinSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    privacy: PrivacySettings = PrivacySettings()
     media_timeout_s: float = 300.0
-    orphans: OrphanSettings = field(default_factory=OrphanSettings)
+    orphans: OrphanSettings = OrphanSettings()

@@ -5,7 +5,8 @@ A message has a head in JSON, of which there is little (a stream is told once), 
 
 import json
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,8 +37,7 @@ _COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Introduced:
+class Introduced(NamedTuple):
     """A stream that is handed over from now on."""
 
     key: int
@@ -73,15 +73,14 @@ class Word(NamedTuple):
 UNANNOUNCED: Final = "unannounced"
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(NamedTuple):
     """One message. ``packets`` have no stream (their column of it is 0): ``keys`` tell it."""
 
     keys: NDArray[np.uint64]
     packets: Packets
-    introduced: list[Introduced] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    words: list[Word] = field(default_factory=list)
+    introduced: Sequence[Introduced] = ()
+    lost: Sequence[Lost] = ()
+    words: Sequence[Word] = ()
 
     def encode(self) -> bytes:
         """As bytes."""

@@ -7,8 +7,7 @@ and the two recordings are linked.
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -33,8 +32,7 @@ RTCP: Final = frozenset(range(72, 77))
 """Payload types that RTCP would seem to have (RFC 5761 section 4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanSettings:
+class OrphanSettings(NamedTuple):
     """Whether such media is recorded, when it ends, and how many such recordings there may be."""
 
     record: bool = False

@@ -7,8 +7,7 @@ and why. A pause that was forgotten must not cost a call, so it ends by itself, 
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from recorderd.calls.call import Call
 from recorderd.calls.events import Side
@@ -26,8 +25,7 @@ LEAST_ID: Final = 8
 """Letters of a recording's id that must be given."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrivacySettings:
+class PrivacySettings(NamedTuple):
     """What pauses a recording, and what is kept of keys.
 
     ``header`` is in lower case; ``most_s`` 0 is for ever.

@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 
 from recorderd.calls.outcomes import NO_ROOM
@@ -127,4 +126,4 @@ class Reserve:
             return room
         # Since the last sum all that the file system lost is taken to be recordings.
         room = measure(self._spool.path, self._used, self._limits)
-        return replace(room, used=self._used + max(0, self._free - room.free))
+        return room._replace(used=self._used + max(0, self._free - room.free))

@@ -1,6 +1,5 @@
 """The way into the spool of one worker of several: it keeps a docket of what it has in hand."""
 
-from dataclasses import replace
 from typing import Any
 
 from recorderd.calls.outcomes import RESTARTED, MediaFacts, outcome
@@ -60,7 +59,7 @@ class WorkerArchive(SpoolArchive):
         """The same for calls that were recorded."""
         adopted = self._colleagues.ownership.adopted
         session.over = [
-            replace(over, interrupted=over.interrupted or (RESTARTED if adopted(over.call.key) else None))
+            over._replace(interrupted=over.interrupted or (RESTARTED if adopted(over.call.key) else None))
             for over in session.over
         ]
         super().recording_over(session, engine)

@@ -9,8 +9,7 @@ import hmac
 import struct
 import zlib
 from collections import Counter
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.errors import PeerError
 from recorderd.wire.endpoint import Endpoint, packed_host
@@ -35,8 +34,7 @@ class HepError(PeerError):
     """These bytes are no HEP packet."""
 
 
-@dataclass(frozen=True, slots=True)
-class HepPacket:
+class HepPacket(NamedTuple):
     """What one packet says.
 
     Attributes:

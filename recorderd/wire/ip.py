@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ HEADER4, HEADER6 = 20, 40
 MORE_OR_OFFSET = 0x3FFF  # the More Fragments bit and the offset in bytes 6-7 of the IPv4 header
 
 
-@dataclass(frozen=True, slots=True)
-class Datagrams:
+class Datagrams(NamedTuple):
     """Unfragmented IP packets of some protocols within a matrix of frames: one array of length n a field.
 
     ``transport_at`` is where the protocol's header starts. ``end`` is where the IP packet ends by its own
@@ -54,8 +53,7 @@ class Datagrams:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RowFragment:
+class RowFragment(NamedTuple):
     """A fragment, the row that it came in, and where its IP header starts there."""
 
     row: int
@@ -93,8 +91,7 @@ def merged(parts: Sequence[Datagrams]) -> Datagrams:
     if len(some) == 1:
         return some[0]
     order = np.argsort(np.concatenate([part.row for part in some]), kind="stable")
-    names = [item.name for item in fields(Datagrams)]
-    return Datagrams(*(np.concatenate([getattr(part, name) for part in some])[order] for name in names))
+    return Datagrams(*(np.concatenate(each)[order] for each in zip(*some, strict=True)))
 
 
 def _whole_headers(

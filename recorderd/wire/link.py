@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,7 @@ MAX_HEADERS = 16
 """Between one IP header and the next: tags, labels and tunnels' own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packets:
+class Packets(NamedTuple):
     """IP packets within a matrix of frames: one array of length n a field, rows ascending."""
 
     row: NDArray[np.intp]
@@ -51,8 +50,7 @@ class Packets:
     """4 or 6; the first byte of the header was captured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """Places within a matrix of frames and the kinds of header there, one array of length n a field, rows
     ascending.
     """

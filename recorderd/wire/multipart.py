@@ -5,7 +5,7 @@ Depth, number of parts and time are bounded: each nesting level costs one pass o
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from recorderd.wire.sip_headers import parse_head
 
@@ -16,8 +16,7 @@ _BOUNDARY = re.compile(r';[ \t]*boundary[ \t]*=[ \t]*(?:"([^"]{1,200})"|([^\s;"]
 _HEAD_END = re.compile(rb"(?:^|\n)\r?\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One part that is not itself multipart.
 
     Attributes:

@@ -1,7 +1,7 @@
 """RTP headers as columns (RFC 3550 section 5.1), and where the coded audio lies behind them."""
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ PLAIN = 0x80  # version 2; no padding, no extension, no CSRC
 PADDING, EXTENSION, CSRC_COUNT = 0x20, 0x10, 0x0F
 
 
-@dataclass(frozen=True, slots=True)
-class UdpPayloads:
+class UdpPayloads(NamedTuple):
     """Wholly captured UDP payloads within a matrix of frames: one array of length n a field.
 
     ``addresses`` and ``ports`` (source << 16 | destination) are what the stream key is made of, with the

@@ -1,8 +1,7 @@
 """Which tunnels there are, and which of them are opened."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from recorderd.wire import kinds
 
@@ -33,12 +32,11 @@ UDP_KINDS: Final = {"vxlan": kinds.VXLAN, "geneve": kinds.GENEVE, "tzsp": kinds.
 IPV4_IN_IP, IPV6_IN_IP, GRE, MPLS_IN_IP = 4, 41, 47, 137
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelSettings:
+class TunnelSettings(NamedTuple):
     """Which tunnels are opened, and where those over UDP are."""
 
     opened: frozenset[str] = frozenset(TUNNELS)
-    ports: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: PORTS)
+    ports: Mapping[str, tuple[int, ...]] = PORTS
 
     @property
     def ethertypes(self) -> tuple[int, ...]:
