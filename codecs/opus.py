@@ -39,8 +39,7 @@ class Libopus(NamedTuple):
 
 @cache
 def libopus() -> Libopus:
-    """Find and load libopus, once. Who has no Opus to decode need not: it takes longer than recording a short
-    call does.
+    """Find and load libopus, once: it takes longer than recording a short call does.
 
     Raises:
         LibopusError: the system has none.

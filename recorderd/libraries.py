@@ -36,8 +36,9 @@ libraries that the outbox sends with leave connections in cycles."""
 _COLLECT_RECORDING = 250_000, 0, 0
 """A call in progress is 175 containers, and what a collection costs is to look through those of all calls, 10
 to 30 ms for a thousand. It finds nothing: no call that is over is part of a cycle (tests/test_garbage.py).
-What a library may leave all the same is found by the third collection at the latest, which looks through
-everything. Until then there may be 750,000 new containers: with 0.2 kB to each, 150 MB."""
+What a library may leave all the same is found when everything is looked through: after three collections, or
+when what has come since is a quarter of what lasts. Until then there may be 750,000 new containers (at 0.2 kB
+each, 150 MB), or that quarter."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _KEPT = 1 << 30

@@ -227,3 +227,36 @@ def test_events_that_hold_begin_each_segment(shelf):
     sealed = shelf.recording.seal(full())
     assert shelf.windows(sealed.recording) == [1]
     assert shelf.events == ["call", "stream", "stream", "hold", "resumed"]
+
+
+def test_a_sync_that_began_before_the_write_makes_nothing_durable(shelf, monkeypatch):
+    shelf.record(0)
+    shelf.commit()
+    write = os.write
+
+    def late(descriptor, data):
+        shelf.commit()
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", late)
+    shelf.record(1)
+    monkeypatch.undo()
+    shelf.recording.go_on()
+    first = shelf.recording.recording_id
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    assert shelf.recording.recording_id != first
+    shelf.recording.seal(full())
+    assert shelf.windows(shelf.recording.recording_id) == [1]
+
+
+def test_an_event_that_no_file_can_have_is_not_written_again(shelf):
+    with pytest.raises(ValueError, match="surrogates"):
+        shelf.recording.event({**STREAMS[0], "label": "\udcff"})
+    shelf.commit()
+    shelf.recording.go_on()
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    shelf.recording.seal(full())
+    shelf.windows(shelf.recording.recording_id)
+    assert shelf.events == ["call", "stream", "stream"]

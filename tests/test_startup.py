@@ -14,7 +14,7 @@ from tests.spool_builder import make_desk
 
 # Little-endian pcap of Ethernet frames, without one.
 EMPTY = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-NEVER = {"av", "rich", "sqlite_utils", "asyncio", "webrtcvad", "pytest", "opuslib_next", "subprocess"}
+NEVER = {"av", "rich", "sqlite_utils", "asyncio", "webrtcvad", "pytest"}
 UNCONFIGURED = {"recorderd.config.faults", "recorderd.config.remotes"}
 NUMERIC = {"numpy", "cryptography", "pydantic", "yaml"}
 
@@ -79,10 +79,14 @@ def test_only_the_sections_of_a_file_get_validators(tmp_path):
     assert done.stdout.split() == ["capture", "spool", "encryption"]
 
 
-def test_the_live_recorder_has_its_decoders_before_a_call():
-    code = (
-        "import sys; from recorderd.service.hearing import Hearing\n"
-        "Hearing(threaded=True).stop()\n"
-        "assert 'opuslib_next' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_host_without_libopus_is_told_before_anything_is_recorded(tmp_path):
+    capture = tmp_path / "empty.pcap"
+    capture.write_bytes(EMPTY)
+    # Neither ldconfig nor the usual places have it.
+    code = "import ctypes.util, platform, sys; ctypes.util.find_library = lambda name: None\n"
+    code += "platform.system = lambda: ''\n"
+    code += "from recorderd.service.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "replay", capture, "-c", configure(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "apt install libopus0" in done.stderr

@@ -56,8 +56,8 @@ class Hearing:
         self._submitted = self._measured = 0
         self._put = self._done = 0  # jobs, counted by who puts them and by the thread
         self._thread: threading.Thread | None = None
+        libopus()  # a host without it is told so now, not in the middle of a call
         if threaded:
-            libopus()  # a host without it is told so now, not in the middle of a call
             self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
             self._thread.start()
 

@@ -103,6 +103,16 @@ class Kept:
         if len(self._held) > MAX_KEPT:
             self._give_up()
 
+    def written(self) -> None:
+        """The newest is written: only a round that begins from now on makes it durable."""
+        held, begun = self._held, self._rounds.begun
+        if held[-1][0] != begun:
+            held.append((begun, *held.pop()[1:]))
+
+    def take_back(self) -> None:
+        """The newest is none that any file could have."""
+        self._windows -= self._held.pop()[5] is None
+
     def refused(self) -> None:
         """The newest is in no file, and no writer holds it back."""
         self._held.append((*self._held.pop()[:6], True))

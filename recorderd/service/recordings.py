@@ -134,9 +134,11 @@ class Recordings:
         self.shed_streams += 1
 
     def judge(self, calls: Iterable[str]) -> None:
-        """Work out together how the tracks sound of all whose calls are about to end."""
-        sessions = {session.number: session for call in calls if (session := self.of(call)) is not None}
-        self._hearing.judge([meter for each in sessions.values() for meter in each.meters.values()])
+        """Work out together how the tracks sound of all recordings that end with these calls."""
+        ending = frozenset(calls)
+        sessions = {session.number: session for call in ending if (session := self.of(call)) is not None}
+        over = [each for each in sessions.values() if each.recording and each.all_over(ending)]
+        self._hearing.judge([meter for session in over for meter in session.meters.values()])
 
     def end(self, session: Session) -> None:
         """Take out the session of a conversation that is over; to be forgotten when it was accounted for."""

@@ -112,8 +112,12 @@ class SegmentedRecording:
             self._kept.media(writer.size, base_time_us, rows, payload)
             try:
                 writer.media(base_time_us, rows, payload, even)
+                self._kept.written()
             except SpoolError as error:
                 self.lose(error)
+            except ValueError:
+                self._kept.take_back()
+                raise
             except DiskFull:
                 # Else the writer holds it back, and writes it once there is room.
                 if writer.refused_packets > before or writer.failure is not None:
@@ -135,8 +139,12 @@ class SegmentedRecording:
             self._kept.event(self._writer.size, event)
             try:
                 self._writer.event(event)
+                self._kept.written()
             except SpoolError as error:
                 self.lose(error)
+            except ValueError:
+                self._kept.take_back()
+                raise
 
     def tell(self, row: dict[str, Any]) -> None:
         """More is known of the recording: ``row`` as the index is to have it."""
@@ -191,8 +199,7 @@ class SegmentedRecording:
             try:
                 self._kept.write_to(writer)
             except (DiskFull, SpoolError) as error:
-                failed = error
-                self._loss = error.anew()
+                self._loss = failed = error.anew()
             else:
                 self.earlier.append(self._writer.recording_id)
                 self._writer, self._loss, self._left, self._begun_us = writer, None, False, begins_us

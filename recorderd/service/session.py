@@ -244,10 +244,10 @@ class Session:
         assert self.begun_for is not None
         return self.begun_for
 
-    def all_over(self) -> bool:
-        """Whether every call of the recording has ended and had its last packets."""
+    def all_over(self, ending: frozenset[str] = frozenset()) -> bool:
+        """Whether every call of the recording has ended and had its last packets, or is ``ending``."""
         legs = self.conversation.legs if self.conversation is not None else ()
-        return {leg.call.key for leg in self.over}.issuperset(legs)
+        return ending.union(leg.call.key for leg in self.over).issuperset(legs)
 
     def event(self, name: str, time_us: int, **facts: Any) -> None:
         """Write an event into the recording."""
