@@ -33,12 +33,12 @@ _COLLECT = 50_000, 10, 1
 """After so many containers more than went. A command makes less than that, and its end takes it all; the
 libraries that the outbox sends with leave connections in cycles."""
 
-_COLLECT_RECORDING = 250_000, 0, 0
+_COLLECT_RECORDING = 250_000, 4, 1
 """A call in progress is 175 containers, and what a collection costs is to look through those of all calls, 10
 to 30 ms for a thousand. It finds nothing: no call that is over is part of a cycle (tests/test_garbage.py).
-What a library may leave all the same is found when everything is looked through: after three collections, or
-when what has come since is a quarter of what lasts. Until then there may be 750,000 new containers (at 0.2 kB
-each, 150 MB), or that quarter."""
+What a library may leave all the same is found while it is young, in a tenth of a second for 250,000
+containers, or when five times as many have come, some 250 MB. Sooner it must not be: to look through all that
+lasts of 5,000 calls takes half as long as their packets have room to wait."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _KEPT = 1 << 30

@@ -156,7 +156,7 @@ def test_cycles_that_a_library_leaves_do_not_add_up():
             most = max(most, Knot.alive)
     finally:
         gc.set_threshold(*usual)
-    assert most < 750_000
+    assert most < 300_000
 
 
 Scene = Callable[[Path], Path]
