@@ -7,7 +7,7 @@ for each call.
 
 import ctypes
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from itertools import pairwise, repeat
 from typing import Any, Final, NamedTuple, cast
 
@@ -152,10 +152,7 @@ class OpusRuns:
     def __init__(self, rate: int) -> None:
         """Decode to ``rate`` Hz, one of RATES."""
         self._rate = rate
-
-    @cached_property
-    def _state(self) -> ctypes.Array[ctypes.c_char]:
-        return ctypes.create_string_buffer(libopus().get_size(1))
+        self._state = ctypes.create_string_buffer(libopus().get_size(1))
 
     def decode(
         self,

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.codecs.formats import Format
-from recorderd.codecs.opus import libopus
 from recorderd.media.columns import grown
 from recorderd.quality.figures import Figures
 from recorderd.quality.library_turns import LibraryTurns, Packets
@@ -56,7 +55,6 @@ class Hearing:
         self._submitted = self._measured = 0
         self._put = self._done = 0  # jobs, counted by who puts them and by the thread
         self._thread: threading.Thread | None = None
-        libopus()  # a host without it is told so now, not in the middle of a call
         if threaded:
             self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
             self._thread.start()

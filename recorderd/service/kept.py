@@ -187,8 +187,9 @@ class Kept:
         """Of the file of ``size`` bytes so many are left: beyond, what had to make room is lost. Returns
         whether something is missing that a commit had made durable.
         """
-        sizes = [at for _, at, _ in self._untraced], [at for _, at, *_ in self._slipped]
-        unsure = [*sizes[0], *sizes[1], *(at for _, at, *_ in self._held if at >= 0)]
+        unsure = [at for _, at, _ in self._untraced]
+        unsure += [at for _, at, *_ in self._slipped]
+        unsure += [at for _, at, *_ in self._held if at >= 0]
         self.packets_lost += sum(packets for _, at, packets in self._untraced if at >= intact_bytes)
         for _, at, base_us, rows in self._slipped:
             if at >= intact_bytes:

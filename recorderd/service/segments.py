@@ -12,6 +12,7 @@ the commits.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
@@ -111,13 +112,7 @@ class SegmentedRecording:
             before = writer.refused_packets
             self._kept.media(writer.size, base_time_us, rows, payload)
             try:
-                writer.media(base_time_us, rows, payload, even)
-                self._kept.written()
-            except SpoolError as error:
-                self.lose(error)
-            except ValueError:
-                self._kept.take_back()
-                raise
+                self._write(writer.media, base_time_us, rows, payload, even)
             except DiskFull:
                 # Else the writer holds it back, and writes it once there is room.
                 if writer.refused_packets > before or writer.failure is not None:
@@ -137,14 +132,18 @@ class SegmentedRecording:
                 self._kept.event(NOWHERE, event)
                 return
             self._kept.event(self._writer.size, event)
-            try:
-                self._writer.event(event)
-                self._kept.written()
-            except SpoolError as error:
-                self.lose(error)
-            except ValueError:
-                self._kept.take_back()
-                raise
+            self._write(self._writer.event, event)
+
+    def _write(self, write: Callable[..., None], *record: Any) -> None:
+        """Write what was kept last."""
+        try:
+            write(*record)
+            self._kept.written()
+        except SpoolError as error:
+            self.lose(error)
+        except ValueError:
+            self._kept.take_back()
+            raise
 
     def tell(self, row: dict[str, Any]) -> None:
         """More is known of the recording: ``row`` as the index is to have it."""

@@ -44,18 +44,14 @@ def _track(
     start_us: float,
     unwritten: Unwritten,
 ) -> Track:
-    packets = unmeasured = lost = late = duplicates = withheld = undecodable = unsaved = timed = most = 0
-    jitter_us, clock_ppm = 0.0, None
+    packets = unmeasured = lost = late = duplicates = withheld = undecodable = unsaved = timed = 0
+    jitter_us = 0.0
     lacking: list[tuple[Span, str]] = []
     torn: list[tuple[Span, str]] = []
     spans: list[Span] = []
     for stream in mine:
         row, lane = stream.row, stream.lane
-        count = table.packets.item(row)
-        packets += count
-        if count > most:
-            # The speaker's clock is told by the stream that has most packets.
-            most, clock_ppm = count, lane.clock_ppm
+        packets += table.packets.item(row)
         timed += table.jitter_packets.item(row)
         jitter_us += table.jitter_sum_us.item(row)
         lost += table.lost.item(row)
@@ -95,7 +91,7 @@ def _track(
         facts,
         _format(mine, table),
         round((begin - start_us) / 1e6, 6),
-        clock_ppm,
+        _clock_ppm(mine, table),
         round(jitter_us / timed / 1000, 2) if timed else None,
     )
 
@@ -111,6 +107,11 @@ def _gaps(found: list[tuple[Span, str]], start_us: float) -> list[Gap]:
         )
         for gap, cause in found
     ]
+
+
+def _clock_ppm(streams: list[Stream], table: StreamTable) -> float | None:
+    """By how much the speaker's clock is fast, by the stream that has most packets."""
+    return max(streams, key=lambda stream: table.packets.item(stream.row)).lane.clock_ppm
 
 
 def _format(streams: Iterable[Stream], table: StreamTable) -> Format | None:
