@@ -3,10 +3,12 @@
 import pytest
 
 from recorderd.calls.events import CallEnded
+from recorderd.calls.negotiation import MAX_FORKS, Negotiation, audio_lines
 from recorderd.calls.states import State
 from recorderd.calls.table import CallTable
 from recorderd.calls.timers import Limits
 from recorderd.wire.endpoint import Endpoint
+from recorderd.wire.sdp import parse_sdp
 from tests.call_script import START, Dialog, sdp
 
 
@@ -160,3 +162,23 @@ class TestBounds:
         assert len(dialog.call.defects) <= 16
         dialog.response(200, invite, body=sdp("10.0.0.2", 5000), fork="at last")
         assert dialog.call.state is State.TALKING
+
+
+def test_descriptions_are_weighed_as_long_as_they_are_kept():
+    lines = audio_lines(parse_sdp(sdp("192.0.2.1", 4000).encode()))
+    more = audio_lines(parse_sdp(sdp("192.0.2.1", 4000, extra="a=fmtp:101 0-15,66\r\n").encode()))
+    negotiation = Negotiation()
+    negotiation.request("caller", "", 1, lines, in_dialog=False)
+    one = negotiation.weight
+    for _ in range(2):
+        negotiation.response("caller", "tag-0", 1, 183, lines)
+        assert negotiation.weight == 2 * one
+    negotiation.response("caller", "tag-0", 1, 183, more)
+    assert negotiation.weight == 2 * one + len("0-15,66")
+    for number in range(1, 3 * MAX_FORKS):
+        negotiation.response("caller", f"tag-{number}", 1, 183, lines)
+    assert one * MAX_FORKS <= negotiation.weight <= one * (MAX_FORKS + 1)
+    negotiation.request("caller", "tag-40", 2, more, in_dialog=True)
+    offered = negotiation.weight
+    negotiation.response("caller", "tag-40", 2, 488, None)
+    assert offered - negotiation.weight == one + len("0-15,66")

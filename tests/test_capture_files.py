@@ -1,7 +1,10 @@
 """Capture files: every kind gives the same frames, damage ends them where it is, and Wireshark agrees."""
 
+import errno
 import gzip
+import io
 import itertools
+import os
 import random
 import shutil
 import struct
@@ -9,12 +12,15 @@ import subprocess
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recorderd.capture.files import open_capture
+from recorderd.capture.pcap import read_pcap
+from recorderd.capture.window import Damage, Window
 from recorderd.errors import CaptureFileError
 from recorderd.wire.dissect import Dissector
 from recorderd.wire.frames import Frames, LinkType
@@ -173,7 +179,7 @@ def test_batches_own_their_rows(tmp_path: Path) -> None:
 def test_memory_is_used_again_when_nobody_needs_it_any_more(tmp_path: Path) -> None:
     """However long a file, what was read and done with makes room for what comes next."""
     path = tmp_path / "x.pcap"
-    path.write_bytes(pcap([]) + (struct.pack("<IIII", 1, 0, 300, 300) + bytes(300)) * 80_000)
+    path.write_bytes(pcap([]) + (struct.pack("<IIII", 1, 0, 300, 300) + bytes(300)) * 120_000)
     places = [frames.data.__array_interface__["data"][0] >> 20 for frames in open_capture(path)]
     assert len(places) > 10
     assert len(set(places)) <= 6
@@ -372,6 +378,26 @@ def test_damage_in_the_middle(tmp_path: Path, name: str, before: int) -> None:
     assert message.startswith(f"{path}: ")
     assert message.endswith(f", at byte {len(content)}")
     assert "\n" not in message
+
+
+class BreakingDisk(io.BytesIO):
+    """A file that cannot be read beyond what is there."""
+
+    def readinto1(self, room: Any) -> int:
+        count = super().readinto1(room)
+        if count == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return count
+
+
+def test_what_was_read_before_the_disk_failed_is_there() -> None:
+    packets = [GOOD] * 30
+    content = pcap(packets)
+    found: list[Row] = []
+    with pytest.raises(Damage, match="Input/output error") as caught:
+        found.extend(row for frames in read_pcap(Window(BreakingDisk(content))) for row in rows(frames))
+    assert found == expected(packets, LinkType.ETHERNET)
+    assert caught.value.at == len(content)
 
 
 def test_a_frame_of_which_nothing_was_captured_is_a_frame(tmp_path: Path) -> None:

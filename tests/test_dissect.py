@@ -203,6 +203,9 @@ OTHERS = {
     "zero keep-alive": (b"\0\0\0\0", 5060, "keepalive"),
     "STUN": (b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), 5060, "keepalive"),
     "SIP that begins with a line end": (b"\r\n" + SIP, 5060, "signalling"),
+    "one letter": (b"!", 5060, "signalling"),
+    "one space": (b" ", 5060, "keepalive"),
+    "no text": (b"\xc0", 5060, "signalling"),
 }
 
 

@@ -78,7 +78,7 @@ def followed(batches: list[Packets], *, begin: bool = True):
     rows, _ = table.identify(np.arange(1, len(batches) + 1, dtype=np.uint64))
     for number, row in enumerate(rows.tolist()):
         table.owner[row] = number
-        table.describe(row, {pt: (known.name, known.clock_rate) for pt, known in FORMATS.items()})
+        table.describe(row, FORMATS)
     quick = {row: Lane(FORMATS) for row in rows.tolist()}
     slow = {row: Lane(FORMATS) for row in rows.tolist()}
     steadily = 0

@@ -35,7 +35,7 @@ def voice(seed: int, count: int = 50, size: int = 160) -> list[bytes]:
 def test_what_is_passed_on_is_found_and_how_much_later():
     found = prints(packets((1, 0, voice(1)), (2, 3000, voice(1)), (3, 3000, voice(2))))
     alike = likeness(found.of(2), found)
-    assert (alike[1].count, alike[1].lag_us) == (50, 3000)
+    assert (alike[1].payloads, alike[1].lag_us) == (50, 3000)
     assert alike[2].lag_us == 0
     assert 3 not in alike
 
@@ -71,7 +71,7 @@ def test_what_three_parties_have_tells_nothing_of_two():
     assert sorted(np.unique(told.stream)) == [1, 2, 4]
     assert set(told.hashes) == set(found.of(4).hashes)
     assert list(told.hashes) == sorted(told.hashes)
-    assert likeness(told.of(2), told)[1].count == 10
+    assert likeness(told.of(2), told)[1].payloads == 10
     assert 3 not in likeness(told.of(1), told)
 
 

@@ -414,7 +414,6 @@ def test_a_number_is_given_again() -> None:
     _window(meters, [(17, PCMU, packets), (18, PCMU, packets)])
     kept = meters.figures(18)
     meters.close(17)
-    meters.forget(0)
     assert meters.open() == 17
     assert meters.figures(17) == Figures(None, None, 0.0, 0.0, 0.0, None, 0, 0.0)
     assert meters.figures(18) == kept

@@ -449,7 +449,7 @@ LINES = st.lists(
 
 @given(
     mostly("v=0", "v=0 ", "V=0"),
-    mostly("o=- 1 1 IN IP4 a", "o= x\t", "o=" + "y" * 300, "o="),
+    mostly("o=- 1 1 IN IP4 a", "o= x\t", "o=a\rb", "o=" + "y" * 300, "o=" + "y" * 256, "o="),
     mostly("10.0.0.1", "0.0.0.0", "10.0.0.1/9", "host.invalid", "1..9.9", "10.0.0.1 ", "::1"),
     mostly([], ["b=AS:64"], ["a=sendonly"], ["c=IN IP4 10.8.8.8"], ["k=clear:x"], ["a=fingerprint:sha-1 AA"]),
     mostly("audio", "AUDIO", "image", "au\x01dio", ""),

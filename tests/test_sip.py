@@ -83,8 +83,31 @@ def test_folded_headers(end):
     assert parsed.defects == ()
 
 
+# The one is read at a glance, the others are not.
+@pytest.mark.parametrize(
+    "odd", [b"Subject: x", b"Subject:\r\n x", b"Subject: x\r\nnothing", b"Subject: x\xff"]
+)
+def test_headers_stay_in_order_when_some_are_there_again(odd):
+    parsed = message(b"Via: 1", b"X-A: 2", b"v: 3", odd, b"x-a: 4", b"Contact: 5", b"VIA: 6")
+    names = ["via", "x-a", "via", "subject", "x-a", "contact", "via"]
+    found = parsed.headers[-len(names) :]
+    assert [name for name, _ in found] == names
+    assert [value for name, value in found if name != "subject"] == ["1", "2", "3", "4", "5", "6"]
+    assert list(parsed.first)[-4:] == ["via", "x-a", "subject", "contact"]
+    assert parsed.all("Via") == ["1", "3", "6"]
+    assert parsed.header("X-A") == "2"
+
+
 def test_bare_line_feeds():
     assert parse_sip(INVITE.replace(b"\r\n", b"\n").replace(b"Length: 5", b"Length: 4")).body == b"v=0\n"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\n\r\n", b"\r\n\n", b"\r\n\r\n"])
+def test_the_first_empty_line_ends_the_head(end):
+    parsed = parse_sip(b"INVITE sip:b@x SIP/2.0\r\n" + REQUIRED[:-2] + end + b"X: 1\r\n\r\nrest\n\nrest")
+    assert parsed.body == b"X: 1\r\n\r\nrest\n\nrest"
+    assert parsed.header("x") is None
+    assert parsed.defects == ()
 
 
 @pytest.mark.parametrize(
@@ -275,6 +298,12 @@ def test_cseq(value, number, defects):
         (b"SIP/2.0/UDP a,SIP/2.0/UDP b;branch=z9hG4bK2", ""),
         (b"SIP/2.0/UDP a;branch=", ""),
         (b"SIP/2.0/UDP a;xbranch=1", ""),
+        (b"SIP/2.0/UDP a;rport;branch=1;ttl=2", "1"),
+        (b"SIP/2.0/UDP a;Branch=1;branch=2", "1"),
+        (b"SIP/2.0/UDP a;branch=1 2", "1"),
+        (b"SIP/2.0/UDP a;branch= 1", "1"),
+        ("SIP/2.0/UDP a;branch=1\u20032".encode(), "1"),
+        (b"SIP/2.0/UDP a;branch=;branch=2", "2"),
     ],
 )
 def test_branch(via, branch):

@@ -25,15 +25,17 @@ _MAX_EXPECTATIONS = 64
 class Agreement:
     """The session descriptions of one call; what they mean goes into `call`."""
 
-    __slots__ = ("_besides", "_call", "_legs", "_senders", "_settled", "weight")
+    __slots__ = ("_besides", "_call", "_changed", "_legs", "_senders", "_winner", "weight")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._legs: dict[int, Negotiation] = {}
         self._besides = Besides()
         self._senders: frozenset[Side] = frozenset()
-        self._settled: tuple[str | None] | None = None
-        """The winner that all was settled for; None where something was said since."""
+        self._winner: str | None = None
+        """Whom all was settled for."""
+        self._changed = True
+        """Whether something was said since."""
         self.weight = 0
         """Roughly how many bytes this takes, when it was last settled."""
 
@@ -41,7 +43,7 @@ class Agreement:
         """INVITE, UPDATE or PRACK of `side`."""
         lines = self._lines(message, side, fork)
         if lines is not None:
-            self._settled = None
+            self._changed = True
             self._leg(leg).request(side, fork, message.cseq, lines, in_dialog=in_dialog)
 
     def response(self, message: SipMessage, leg: int, requester: Side, fork: str) -> None:
@@ -49,14 +51,14 @@ class Agreement:
         said = message.body and message.status < 300
         lines = self._lines(message, other(requester), fork) if said else None
         if lines is not None or message.status >= 200:
-            self._settled = None
+            self._changed = True
         self._leg(leg).response(requester, fork, message.cseq, message.status, lines)
 
     def acknowledged(self, message: SipMessage, leg: int, side: Side, fork: str) -> None:
         """An ACK of `side`."""
         lines = self._lines(message, side, fork)
         if lines is not None:
-            self._settled = None
+            self._changed = True
             self._leg(leg).acknowledged(side, fork, message.cseq, lines)
 
     def settle(self, winner: str | None, now: int) -> list[CallEvent]:
@@ -66,9 +68,9 @@ class Agreement:
             winner: the tag of the callee that answered, None before the answer.
             now: ns since the epoch.
         """
-        if self._settled == (winner,):
+        if not self._changed and winner == self._winner:
             return []
-        self._settled = (winner,)
+        self._changed, self._winner = False, winner
         self.weight = sum([leg.weight for leg in self._legs.values()])
         events = self._expect(winner, now)
         if winner is not None:
@@ -132,20 +134,20 @@ class Agreement:
                 elif len(found) < _MAX_EXPECTATIONS:
                     found[place] = expected, (number,)
         after: dict[tuple[Side, Endpoint], MediaExpected] = {}
-        told: list[MediaExpected] = []
+        told: list[CallEvent] = []
+        call.encrypted, call.refusal = False, ""
         for place, (expected, legs) in found.items():
             known = before.get(place)
             if known is None or not _says(known, expected, legs):
                 known = _event(call.key, expected, legs, now)
                 told.append(known)
             after[place] = known
+            if known.encrypted:
+                call.encrypted, call.refusal = True, call.refusal or known.refusal
         call.expectations = after
-        sealed = [event for event in after.values() if event.encrypted]
-        call.encrypted, call.refusal = bool(sealed), ""
-        if sealed:
-            call.refusal = next((event.refusal for event in sealed if event.refusal), "")
-        withdrawn = [MediaWithdrawn(call.key, *place, now) for place in before if place not in after]
-        return [*withdrawn, *told]
+        if before.keys() <= after.keys():
+            return told
+        return [*(MediaWithdrawn(call.key, *place, now) for place in before if place not in after), *told]
 
     def _hold(self, winner: str, now: int) -> list[CallEvent]:
         """A side holds as the leg says that was last to say anything about it."""

@@ -77,8 +77,10 @@ class Binding(NamedTuple):
     """Payload types that would tell that it is no audio."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Expected:
+    """Whose media is expected at an address."""
+
     call: str
     side: Side
     hops: tuple[int, ...] = (0,)
@@ -87,7 +89,7 @@ class _Expected:
     until_ns: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Place:
     """The source that a speaker was last heard from, at one destination."""
 
@@ -96,8 +98,10 @@ class _Place:
     heard_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _CallMedia:
+    """What is known of the media of a call."""
+
     serial: int
     """Calls are numbered as they announce their first address."""
     endpoints: set[Endpoint] = field(default_factory=set)
@@ -197,6 +201,10 @@ class Expectations:
             else:
                 del self._at[endpoint]
 
+    def is_announced(self, source: Endpoint, destination: Endpoint) -> bool:
+        """Whether an end of a stream was announced by a call that is not forgotten."""
+        return destination in self._at or source in self._at
+
     def match(
         self, source: Endpoint, destination: Endpoint, since: int, now: int, *, only_signalled: bool = False
     ) -> Binding | Held | None:
@@ -205,8 +213,8 @@ class Expectations:
         ``only_signalled`` is for a stream that belonged to another call: its source must have been announced.
         None where nobody announced either end of it.
         """
-        if destination not in self._at and source not in self._at:
-            return None  # asked in each window for all that ended calls left behind
+        if not self.is_announced(source, destination):
+            return None
         found = self._announcer(source, destination, since)
         if found is None:
             return None

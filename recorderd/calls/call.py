@@ -21,7 +21,7 @@ class Hold:
     until: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """A call in progress or ended. The table changes it; everybody else reads.
 

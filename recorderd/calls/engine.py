@@ -10,7 +10,7 @@ from recorderd.calls.agreement import Agreement
 from recorderd.calls.call import Call
 from recorderd.calls.events import CallAnswered, CallEnded, CallEvent, Side
 from recorderd.calls.hops import COOKIE, Hops, Transaction
-from recorderd.calls.identity import bounded_id, bounded_tags
+from recorderd.calls.identity import bounded_id
 from recorderd.calls.states import (
     CANCELLING,
     CHALLENGED,
@@ -72,13 +72,16 @@ class CallEngine:
         self._events: list[CallEvent] = []
 
     def message(
-        self, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
+        self, message: SipMessage, tags: tuple[str, str], source: Endpoint, destination: Endpoint, now: int
     ) -> list[CallEvent]:
-        """Take the next message of the call; the table has made sure that it is one."""
+        """Take the next message of the call; the table has made sure that it is one.
+
+        ``tags`` are its `bounded_tags`.
+        """
         call, method = self.call, message.method
         if message.defects:
             call.note(*message.defects)
-        side, fork = self.ends(message)
+        side, fork = self.ends(message, tags)
         hosts = call.hosts
         if source.host not in hosts or destination.host not in hosts:
             # A response runs against its request; who sent that, the From tag tells.
@@ -103,9 +106,9 @@ class CallEngine:
         self._signal(Signal.EXPIRY, now, cause)
         return self._take_events()
 
-    def ends(self, message: SipMessage) -> tuple[Side, str]:
-        """(the side that From names, the callee's tag)."""
-        from_tag, to_tag = bounded_tags(message)
+    def ends(self, message: SipMessage, tags: tuple[str, str]) -> tuple[Side, str]:
+        """(the side that From names, the callee's tag) of a message with these `bounded_tags`."""
+        from_tag, to_tag = tags
         if from_tag != to_tag:
             return ("caller", to_tag) if from_tag == self.caller_tag else ("callee", from_tag)
         # No tags at all (RFC 2543), or the same on both ends: the addresses must tell.

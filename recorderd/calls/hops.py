@@ -22,7 +22,7 @@ MAX_PATHS: Final = 32
 COOKIE: Final = "z9hG4bK"  #: how every branch begins that is unique (RFC 3261 section 8.1.1.7)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Transaction:
     """A request and its responses on one leg.
 
@@ -30,7 +30,7 @@ class Transaction:
         branch: of the topmost Via, see `bounded_id`.
         cseq: of the request.
         leg: the hop.
-        vias: how many elements the request has gone through; more on the hops behind a proxy.
+        vias: how many elements an INVITE has gone through; more on the hops behind a proxy.
         toward: where the request went.
         forming: it is an INVITE that forms the dialog, not one within it.
         open: no final response was seen.
@@ -83,7 +83,8 @@ class Hops:
         self, message: SipMessage, source: Endpoint, destination: Endpoint, *, forming: bool
     ) -> Transaction:
         """Remember a transaction by the first message seen of it, which on a mirror may be a response."""
-        vias, toward = _vias(message), destination if message.method is not None else source
+        vias = _vias(message) if message.request_method == "INVITE" else 0
+        toward = destination if message.method is not None else source
         again = self._again(vias, toward) if forming else None
         if again is not None:
             self.learn(again, source, destination)

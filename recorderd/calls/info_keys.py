@@ -16,11 +16,12 @@ MAX_BODY: Final = 1024  #: bytes of a body that is looked into
 MAX_KEYS: Final = 64  #: of one message
 MAX_MS: Final = 600_000
 
+# Compiled when the first such message comes.
 _LINES: Final = re.MULTILINE | re.IGNORECASE
-_SIGNAL: Final = re.compile(rb"^[ \t]*Signal[ \t]*=[ \t]*([0-9A-D*#]|1[0-5])[ \t\r]*$", _LINES)
-_DURATION: Final = re.compile(rb"^[ \t]*Duration[ \t]*=[ \t]*(\d{1,9})[ \t\r]*$", _LINES)
-_BARE: Final = re.compile(rb"\s*([0-9A-Da-d*#]|1[0-5])\s*")
-_DIGITS: Final = re.compile(rb"^[ \t]*d[ \t]*=[ \t]*([0-9A-Da-d*#]{1,64})[ \t\r]*$", re.MULTILINE)
+_SIGNAL: Final = rb"^[ \t]*Signal[ \t]*=[ \t]*([0-9A-D*#]|1[0-5])[ \t\r]*$"
+_DURATION: Final = rb"^[ \t]*Duration[ \t]*=[ \t]*(\d{1,9})[ \t\r]*$"
+_BARE: Final = rb"\s*([0-9A-Da-d*#]|1[0-5])\s*"
+_DIGITS: Final = rb"^[ \t]*d[ \t]*=[ \t]*([0-9A-Da-d*#]{1,64})[ \t\r]*$"
 _KEYS: Final = "0123456789*#ABCD"
 
 
@@ -36,14 +37,14 @@ def info_keys(message: SipMessage) -> InfoKeys | None:
     if message.method != "INFO" or len(message.body) > MAX_BODY:
         return None
     if message.content_type == "application/vnd.nortelnetworks.digits":
-        listed = _DIGITS.search(message.body)
+        listed = re.search(_DIGITS, message.body, re.MULTILINE)
         return InfoKeys(listed[1].decode().upper()[:MAX_KEYS], None) if listed else None
     if message.content_type not in ("application/dtmf-relay", "application/dtmf"):
         return None
-    found = _SIGNAL.search(message.body) or _BARE.fullmatch(message.body)
+    found = re.search(_SIGNAL, message.body, _LINES) or re.fullmatch(_BARE, message.body)
     if found is None:
         return None
     told = found[1].decode().upper()
-    duration = _DURATION.search(message.body)
+    duration = re.search(_DURATION, message.body, _LINES)
     lasted = ascii_int(duration[1].decode(), MAX_MS) if duration else None
     return InfoKeys(_KEYS[int(told)] if len(told) > 1 else told, lasted)

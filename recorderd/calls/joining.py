@@ -80,7 +80,7 @@ class Joining:
             elif self.conversations.key(known) != self.conversations.key(call.key):
                 self._share(mark)
         self._marks_of.setdefault(call.key, []).extend(marks)
-        self._numbers.add(call, *self._keys(call, source, destination))
+        self._numbers.add(call, self._keys(call, destination))
 
     def _join(
         self,
@@ -105,8 +105,8 @@ class Joining:
                 continue
             if self._pass_on(call, by, source, destination, mark[0]):
                 return mark[0]
-        exact = self._exactly(call, source, destination) if "numbers" in rules else []
-        if not exact and "transfer" in rules and self.transfers.meant(call, message, source, now):
+        sent = "transfer" in rules and self.transfers.pending and not self._exactly(call, source, destination)
+        if sent and self.transfers.meant(call, message, source, now):
             return "transfer"
         if "conference" in rules and (focus := is_focus(message)) and message.method is not None:
             return "conference" if self._confer(call, focus.uri, "caller") else ""
@@ -235,16 +235,14 @@ class Joining:
             for host in (one, other, self._one(one), self._one(other)):
                 self._hosts[host] = same
 
-    def _keys(self, call: Call, source: Endpoint, destination: Endpoint) -> Iterator[tuple[str, ...]]:
+    def _keys(self, call: Call, destination: Endpoint) -> list[tuple[str, ...]]:
         caller, callee = tail(call.from_user), tail(call.to_user)
         there = self._one(destination.host)
-        if caller:
-            yield "from", there, caller
-        if callee:
-            yield "to", there, callee
-        if caller and callee:
-            yield "both", caller, callee
-        yield "at", there
+        keys: list[tuple[str, ...]] = [("at", there)]
+        keys += [("from", there, caller)] if caller else []
+        keys += [("to", there, callee)] if callee else []
+        keys += [("both", caller, callee)] if caller and callee else []
+        return keys
 
     def _by_numbers(self, call: Call, source: Endpoint, destination: Endpoint, now: int) -> str:
         caller, callee = tail(call.from_user), tail(call.to_user)
@@ -327,9 +325,10 @@ class Joining:
         )
 
     def _exactly(self, call: Call, source: Endpoint, destination: Endpoint) -> list[Call]:
-        """The calls with both numbers of a call that it may continue."""
+        """The calls with both numbers of a call that it may continue, where that is a rule."""
         caller, callee = tail(call.from_user), tail(call.to_user)
-        both = self._numbers.all_of(ELSEWHERE, "both", caller, callee) if caller and callee else []
+        told = caller and callee and "numbers" in self.settings.rules
+        both = self._numbers.all_of(ELSEWHERE, "both", caller or "", callee or "") if told else []
         return [one for one in both if self._continues(one, source, destination)] if both else []
 
     def _continues(self, known: Call, source: Endpoint, destination: Endpoint) -> bool:

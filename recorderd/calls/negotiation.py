@@ -75,10 +75,11 @@ class Negotiation:
     `fork` is the callee's tag: each callee of a forked INVITE speaks for itself.
     """
 
-    __slots__ = ("_exchanges", "_holds", "_outstanding", "_said", "_tentative", "_winner")
+    __slots__ = ("_exchanges", "_holds", "_outstanding", "_said", "_tentative", "_weight", "_winner")
 
     def __init__(self) -> None:
         self._said: dict[tuple[Side, str], Lines] = {}
+        self._weight = 0  # of all that
         self._tentative: tuple[Side, str, int, Lines] | None = None
         self._exchanges: dict[Side, Exchange] = {}
         self._outstanding: Side | None = None
@@ -112,16 +113,16 @@ class Negotiation:
         if status >= 300:
             self._refused(requester, cseq)
             return
-        slot = _slot(other(requester), fork)
+        responder = other(requester)
         known = cseq == last.cseq
-        if known and last.verdict is _ACCEPTED and (status < 200 or slot in self._said):
+        if known and last.verdict is _ACCEPTED and (status < 200 or _slot(responder, fork) in self._said):
             return  # a repetition, or a provisional response that was overtaken
         if known and (lines is not None or status >= 200):
             self._accept_tentative(requester, cseq)
         if lines is not None:
-            is_offer = not known or self._outstanding == other(requester)
-            self._outstanding = other(requester) if is_offer else None
-            self._commit(other(requester), fork, lines, is_offer=is_offer)
+            is_offer = not known or self._outstanding == responder
+            self._outstanding = responder if is_offer else None
+            self._commit(responder, fork, lines, is_offer=is_offer)
         if lines is not None or known:
             verdict = _ACCEPTED if status >= 200 else _OPEN
             self._exchanges[requester] = Exchange(cseq, verdict)
@@ -170,10 +171,7 @@ class Negotiation:
     @property
     def weight(self) -> int:
         """Roughly how many bytes this takes. (Mostly less: equal lists of formats are kept once.)"""
-        weight = 0 if self._tentative is None else _weight(self._tentative[3])
-        for lines in self._said.values():
-            weight += _weight(lines)
-        return weight
+        return self._weight if self._tentative is None else self._weight + _weight(self._tentative[3])
 
     def _peers(self, side: Side, winner: str | None) -> list[Lines]:
         if side == "callee":
@@ -190,7 +188,7 @@ class Negotiation:
             known for known in self._said if known[0] == "callee" and known[1] not in (fork, self._winner)
         ]
         if len(others) >= MAX_FORKS:
-            del self._said[others[0]]
+            self._weight -= _weight(self._said.pop(others[0]))
 
     def _refused(self, requester: Side, cseq: int) -> None:
         """A refused offer changes nothing; one that forms the dialog stands: another INVITE repeats it."""
@@ -208,7 +206,9 @@ class Negotiation:
     def _commit(self, side: Side, fork: str, lines: Lines, *, is_offer: bool) -> None:
         slot = _slot(side, fork)
         before = self._said.get(slot)
-        self._said[slot] = _with_known_addresses(lines, before) if before else lines
+        kept = _with_known_addresses(lines, before) if before else lines
+        self._said[slot] = kept
+        self._weight += _weight(kept) - (_weight(before) if before else 0)
         if len(self._said) > MAX_FORKS:
             self._forget_fork(fork)
         peer = self._said.get(_slot(other(side), fork))

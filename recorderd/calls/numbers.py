@@ -40,11 +40,11 @@ class Numbers:
         self._calls: dict[tuple[str, ...], dict[str, Call]] = {}
         self._keys: dict[str, list[tuple[str, ...]]] = {}
 
-    def add(self, call: Call, *keys: tuple[str, ...]) -> None:
-        """The call is to be found under these keys."""
+    def add(self, call: Call, keys: list[tuple[str, ...]]) -> None:
+        """The call is to be found under these keys, from now on and until it is dropped."""
         for key in keys:
             self._calls.setdefault(key, {})[call.key] = call
-        self._keys.setdefault(call.key, []).extend(keys)
+        self._keys[call.key] = keys
 
     def drop(self, call: str) -> None:
         """The call is done with."""

@@ -96,6 +96,8 @@ def outcome(call: Call, media: MediaFacts) -> Outcome:
 
 def _besides(call: Call) -> list[str]:
     """What nobody expects to be recorded, and who listens must know of."""
+    if not call.besides:
+        return []
     found: dict[str, list[str]] = {}
     for span in call.besides:
         when = f"from {_clock(span.since)}" + (f" to {_clock(span.until)}" if span.until is not None else "")

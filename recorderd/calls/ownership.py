@@ -19,8 +19,10 @@ PATIENCE_NS: Final = 2_000_000_000
 """How long the second address is waited for after the first. Packets wait longer for their signalling."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Account:
+    """What is known of who accounts for a call."""
+
     name: tuple[str, int]
     first_seen: int
     by_name: int

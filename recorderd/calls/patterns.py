@@ -20,8 +20,9 @@ MAX_TEXT: Final = 128
 MAX_WAYS: Final = 50_000
 """Ways to try an expression on a text of MAX_TEXT characters: those of two ``.*`` are, of three are not."""
 
-_RANGE = re.compile(r"(\+?)([0-9]{1,18})-(\+?)([0-9]{1,18})")
-_DIGITS = re.compile(r"\+?[0-9xX]*[xX][0-9xX]*(\*?)")
+# Compiled when first needed, which in most runs is never.
+_RANGE = r"(\+?)([0-9]{1,18})-(\+?)([0-9]{1,18})"
+_DIGITS = r"\+?[0-9xX]*[xX][0-9xX]*(\*?)"
 _NUMBER = re.compile(r"\+?[0-9().\- ]{1,64}")
 _SEPARATORS = str.maketrans("", "", "().- ")
 
@@ -42,9 +43,9 @@ def pattern(written: str) -> Pattern:
     if len(written) > 1 and written.startswith("/") and written.endswith("/"):
         compiled = safe_expression(written[1:-1])
         return lambda text: compiled.fullmatch(text[:MAX_TEXT]) is not None
-    if found := _RANGE.fullmatch(written):
+    if found := re.fullmatch(_RANGE, written):
         return _range(*found.groups())
-    if _DIGITS.fullmatch(written):
+    if re.fullmatch(_DIGITS, written):
         tail = ".*" if written.endswith("*") else ""
         digits = re.compile(re.escape(written.rstrip("*")).replace("x", "[0-9]").replace("X", "[0-9]") + tail)
         return lambda text: digits.fullmatch(text[:MAX_TEXT]) is not None

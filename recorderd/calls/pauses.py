@@ -1,7 +1,7 @@
 """When a recording is paused, and the keys that ask for it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 MAX_PAUSES: Final = 500
@@ -31,11 +31,13 @@ class Pause:
         return at_most_us if self.until_us is None else min(self.until_us, at_most_us)
 
 
-@dataclass(slots=True)
 class Pauses:
     """All pauses of one recording, in order."""
 
-    all: list[Pause] = field(default_factory=list)
+    __slots__ = ("all",)
+
+    def __init__(self) -> None:
+        self.all: list[Pause] = []
 
     @property
     def current(self) -> Pause | None:

@@ -6,7 +6,6 @@ alike.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -100,8 +99,7 @@ class Rule(NamedTuple):
     action: Action
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """All rules, in order, and what holds where none fits.
 
     ``internal_numbers`` and ``internal_networks`` tell the direction of a call; ``zone`` is that of hours

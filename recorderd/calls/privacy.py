@@ -18,9 +18,10 @@ WISHES: Final[dict[str, Wish]] = {"pause": "pause", "resume": "resume", "off": "
 
 _ASKING: Final = frozenset({"INVITE", "UPDATE", "INFO"})
 _NUMBERS: Final = ("from", "to", "user", "display")
-_MASKED: Final = re.compile(r"([^*]*)(\*+)([^*]*)", re.DOTALL)
-_STATUS: Final = re.compile(r"(?:rejected|redirected) [0-9]{3} ?")
-_DIALLED: Final = re.compile(r"(?<![*0-9])\+?[0-9](?:[().\- ]{0,2}[0-9]){2,}(?![*0-9])")
+# Compiled when first needed, which in most runs is never.
+_MASKED: Final = r"([^*]*)(\*+)([^*]*)"
+_STATUS: Final = r"(?:rejected|redirected) [0-9]{3} ?"
+_DIALLED: Final = r"(?<![*0-9])\+?[0-9](?:[().\- ]{0,2}[0-9]){2,}(?![*0-9])"
 """Digits enough for an extension, as people write them; not what is left of a masked number."""
 
 
@@ -50,13 +51,13 @@ class Masks(NamedTuple):
         """Why a call was not answered: what a peer said of it may name somebody, by a ``known`` number or
         name, or by another number.
         """
-        status = _STATUS.match(text)
+        status = re.match(_STATUS, text)
         begin = status.end() if status else 0
         said = text[begin:]
         for name in known:
             if len(name) >= LEAST_HIDDEN and not is_masked(name):
                 said = said.replace(name, self.number(name))
-        return text[:begin] + _DIALLED.sub(lambda found: self.number(found[0]), said)
+        return text[:begin] + re.sub(_DIALLED, lambda found: self.number(found[0]), said)
 
     def shown(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Facts of a call or a recording (`from`, `to`, and of its parts) as the index may have them."""
@@ -98,7 +99,7 @@ def is_masked(text: str) -> bool:
     """Whether a number has no middle any more: none that was dialled has so many ``*`` on end, a short one
     aside that is half of them.
     """
-    found = _MASKED.fullmatch(text)
+    found = re.fullmatch(_MASKED, text)
     if found is None:
         return False
     first, stars, last = found.groups()

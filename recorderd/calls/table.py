@@ -76,14 +76,15 @@ class CallTable:
         """
         self.counters["messages"] += 1
         self._timers.advance(now)
-        engine = self._find(message)
+        tags = bounded_tags(message)
+        engine = self._find(message, tags)
         if engine is not None and engine.call.state is ENDED:
             if message.method != "INVITE" or message.to.tag or engine.repeats(message):
                 self.counters["late"] += 1
                 return []
             engine = None  # the Call-ID is used again
         if engine is not None:
-            return self._pass_on(engine, message, source, destination, now)
+            return self._pass_on(engine, message, tags, source, destination, now)
         if message.request_method != "INVITE":
             self.counters["stray" if message.request_method in _ABOUT_CALLS else "other"] += 1
             return []
@@ -96,7 +97,7 @@ class CallTable:
             self._timers.arm(engine.call.key, State.TRYING, engine.call.state)
             return events
         self.joining.began(engine.call, message, source, destination, now)
-        return events + self._pass_on(engine, message, source, destination, now)
+        return events + self._pass_on(engine, message, tags, source, destination, now)
 
     def tick(self, now: int) -> list[CallEvent]:
         """Let time pass: calls of which nothing was heard for too long end."""
@@ -155,12 +156,18 @@ class CallTable:
         """
         return self._calls[call].call
 
+    def in_progress(self, call: str) -> Call | None:
+        """A call; None where it ended."""
+        engine = self._calls.get(call)
+        return None if engine is None or engine.call.state is ENDED else engine.call
+
     def of(self, message: SipMessage) -> tuple[Call, Side] | None:
         """The call in progress that a message belongs to, and the side that its From names."""
-        engine = self._find(message)
+        tags = bounded_tags(message)
+        engine = self._find(message, tags)
         if engine is None or engine.call.state is ENDED:
             return None
-        return engine.call, engine.ends(message)[0]
+        return engine.call, engine.ends(message, tags)[0]
 
     def active(self) -> Iterator[Call]:
         """The calls in progress, oldest first."""
@@ -184,9 +191,9 @@ class CallTable:
 
     # -- which call
 
-    def _find(self, message: SipMessage) -> CallEngine | None:
+    def _find(self, message: SipMessage, tags: tuple[str, str]) -> CallEngine | None:
         call_id = bounded_id(message.call_id)
-        from_tag, to_tag = bounded_tags(message)
+        from_tag, to_tag = tags
         key = self._dialogs.get((call_id, from_tag)) or self._dialogs.get((call_id, to_tag))
         return self._challenged(message, call_id) if key is None else self._calls[key]
 
@@ -245,18 +252,24 @@ class CallTable:
         return engine
 
     def _pass_on(
-        self, engine: CallEngine, message: SipMessage, source: Endpoint, destination: Endpoint, now: int
+        self,
+        engine: CallEngine,
+        message: SipMessage,
+        tags: tuple[str, str],
+        source: Endpoint,
+        destination: Endpoint,
+        now: int,
     ) -> list[CallEvent]:
         call = engine.call
         before = call.state
         if message.method == "REFER":
-            side, _ = engine.ends(message)
+            side, _ = engine.ends(message, tags)
             self.joining.transfers.referred(call, side, message, destination, now)
         elif 200 <= message.status < 300 and message.cseq_method == "INVITE":
             focus = is_focus(message)
             if focus is not None:
-                self.joining.focus(call, focus, by_caller=engine.ends(message)[0] == "callee")
-        events = engine.message(message, source, destination, now)
+                self.joining.focus(call, focus, by_caller=engine.ends(message, tags)[0] == "callee")
+        events = engine.message(message, tags, source, destination, now)
         self._timers.arm(call.key, before, call.state)
         self._weigh(engine)
         return events

@@ -52,6 +52,11 @@ class Transfers:
         self._referrals: list[Referral] = []
         self.find: Find = lambda call_id, tags: None
 
+    @property
+    def pending(self) -> bool:
+        """Whether anybody was sent elsewhere of late."""
+        return bool(self._referrals)
+
     def referred(self, call: Call, by: Side, message: SipMessage, destination: Endpoint, now: int) -> None:
         """One side of a call sends the other one elsewhere."""
         where = refer_to(message)
@@ -101,7 +106,7 @@ class Transfers:
 
     def meant(self, call: Call, message: SipMessage, source: Endpoint, now: int) -> bool:
         """Join a call that goes where somebody was sent."""
-        if not self._referrals or message.method is None:
+        if message.method is None:
             return False
         self._referrals = [known for known in self._referrals if known.until > now]
         wanted = {tail(call.to_user), tail(_user(message.uri))} - {None}

@@ -45,8 +45,10 @@ class _Interface(NamedTuple):
     offset_s: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Section:
+    """What the blocks of a section share."""
+
     order: str = "<"
     interfaces: list[_Interface] = field(default_factory=list)
     last_time: int = 0

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from recorderd.wire.recycled import Recycled
 
-CHUNK = 1 << 21
-"""Bytes read at a time: some 9,000 G.711 packets."""
+CHUNK = 3 << 20
+"""Bytes read at a time: some 13,000 G.711 packets. Of fewer, what it takes to begin a batch is felt."""
 SLACK = (1 << 18) + 64
 """Bytes past the chunk that may be addressed though not filled: rows are gathered as wide as the widest."""
+PAGE = 4096
+"""What is read begins at a page of memory, as it does in the file: the kernel copies pages a fifth faster."""
 
 
 class Damage(Exception):
@@ -32,11 +34,10 @@ class Window:
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
-        self._before = 0
         self._failure = ""
         self._memory = Recycled(32)  # a second of some thousand calls
-        self._allocate(CHUNK)
-        self.at = self.end = 0
+        self._allocate(0, CHUNK)
+        self._before = -self.at  # the byte in the file that is the first of the memory
 
     @property
     def position(self) -> int:
@@ -53,22 +54,22 @@ class Window:
         ``at_least`` makes room for a record of that many bytes.
 
         Raises:
-            Damage: the file is packed and the packing is damaged here.
+            Damage: the file cannot be read on here, or is packed and the packing is damaged.
         """
-        kept = self.data[self.at : self.end]
-        self._allocate(max(at_least, CHUNK))
-        self.data[: len(kept)] = kept
-        self._before += self.at
-        self.at, self.end = 0, len(kept)
+        kept, position = self.data[self.at : self.end], self.position
+        self._allocate(len(kept), max(at_least, CHUNK))
+        self._before = position - self.at
+        before = self.end
+        self.data[self.at : before] = kept
         room = self.raw[: len(self.raw) - SLACK]
         while self.end < len(room) and not self._failure:
             count = self._read(room[self.end :])
             if count == 0:
                 break
             self.end += count
-        if self.end == len(kept) and self._failure:
+        if self.end == before and self._failure:
             raise Damage(self._failure, self.position_of(self.end))
-        return self.end > len(kept)
+        return self.end > before
 
     def need(self, count: int, what: str) -> bytes:
         """The next ``count`` bytes, not consumed.
@@ -81,16 +82,29 @@ class Window:
                 raise Damage(f"the file ends within {what}", self.position)
         return self.data[self.at : self.at + count].tobytes()
 
-    def _allocate(self, size: int) -> None:
-        """The bytes, and the same as an array: the one is faster for one number, the other for many."""
-        self.data: NDArray[np.uint8] = self._memory.bytes(size + SLACK)
+    def _allocate(self, kept: int, more: int) -> None:
+        """Memory for what is kept and, from a page on, for so much more, in whole pages.
+
+        The bytes, and the same as an array: the one is faster for one number, the other for many.
+        """
+        data = self._memory.bytes(_pages(kept) + PAGE + _pages(more) + SLACK)
+        page = -data.ctypes.data % PAGE + _pages(kept)
+        self.data: NDArray[np.uint8] = data[: page + _pages(more) + SLACK]
         self.raw = self.data.data
+        self.at, self.end = page - kept, page
 
     def _read(self, room: memoryview) -> int:
-        """Read into memory; what a packed file hides is told only after what could be unpacked was used."""
+        """Read into memory; what is wrong with the file is told only after what could be read was used."""
         try:
             # Not readinto(): that goes on until the room is full, and what it had read by an error is lost.
             return self._stream.readinto1(room)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             self._failure = f"the gzip packing is damaged ({error})"
-            return 0
+        except OSError as error:
+            self._failure = f"it cannot be read on ({error.strerror or error})"
+        return 0
+
+
+def _pages(size: int) -> int:
+    """So many bytes in whole pages."""
+    return -(-size // PAGE) * PAGE

@@ -6,7 +6,6 @@ The live engine and the export both drive lanes, a stretch of packets at a time,
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -35,12 +34,11 @@ class Span(NamedTuple):
     end_us: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Break:
-    """Where numbers are missing: ``count`` from ``first``, the first of them due at ``timestamp``."""
+class _Break(NamedTuple):
+    """Where numbers are missing: ``missing`` from ``first``, the first of them due at ``timestamp``."""
 
     first: int
-    count: int
+    missing: int
     timestamp: int
     step: float
     """Timestamp units a missing packet stands for."""
@@ -262,7 +260,7 @@ class Lane:
         for hole in holes:
             at = bisect_right(breaks, hole.first) - 1
             lost = self._breaks[at] if at >= 0 else None
-            if lost is None or hole.first >= lost.first + lost.count:
+            if lost is None or hole.first >= lost.first + lost.missing:
                 continue
             start = lost.timestamp + (hole.first - lost.first) * lost.step
             segment = found[max(0, bisect_right(firsts, hole.first) - 1)]

@@ -6,7 +6,6 @@ What tells is the beginning of the coded frames; silence, which is the same ever
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -43,11 +42,10 @@ class Prints(NamedTuple):
         return Prints(self.hashes[mine], self.time_us[mine], self.stream[mine])
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
+class Likeness(NamedTuple):
     """So many different payloads were equal, later by ``lag_us`` (the median)."""
 
-    count: int
+    payloads: int
     lag_us: float
 
 

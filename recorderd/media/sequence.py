@@ -8,7 +8,7 @@ after this module: numbering goes on.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,7 @@ class Holes:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What leaves a window, sorted by (session, lane, extended sequence number).
 
     ``position`` indexes the packets that were looked at; ``seq`` is the extended number. ``starts`` is where

@@ -32,7 +32,7 @@ RTCP_LABELS: Final = (3, 4, 5)
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sealed:
     """SRTP packets of one stream in columns: ``data`` (n, width) has whole packets from the RTP header on,
     ``size`` (n) bytes each; ``header`` (n) is how long header, CSRCs and extension are.

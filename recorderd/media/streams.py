@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.codecs.formats import Format
 from recorderd.media.lookup import Lookup
 
 UNBOUND: Final = -1
@@ -238,8 +239,8 @@ class StreamTable:
         out: NDArray[np.int32] = rows[(owner == UNBOUND) | (owner == IGNORED)]
         return out
 
-    def describe(self, row: int, formats: Mapping[int, tuple[str, int]]) -> None:
-        """Say what all payload types of a stream are: ``{payload type: (format name, clock rate in Hz)}``."""
+    def describe(self, row: int, formats: Mapping[int, Format]) -> None:
+        """Say what all payload types of a stream are."""
         meaning = _meaning(tuple(formats.items()))
         self.kind[row], self.clock[row] = meaning.kind, meaning.clock
         self.redundant |= meaning.redundant
@@ -254,10 +255,10 @@ class _Meaning(NamedTuple):
 
 
 @lru_cache(maxsize=128)
-def _meaning(formats: tuple[tuple[int, tuple[str, int]], ...]) -> _Meaning:
+def _meaning(formats: tuple[tuple[int, Format], ...]) -> _Meaning:
     """The same for most streams."""
     kind, clock = np.full(128, OTHER, np.uint8), np.full(128, UNKNOWN_CLOCK, np.int32)
-    for payload_type, (name, clock_rate) in formats:
-        kind[payload_type] = KINDS.get(name, OTHER)
-        clock[payload_type] = clock_rate if clock_rate > 0 else UNKNOWN_CLOCK
-    return _Meaning(kind, clock, any(name == "red" for _, (name, _) in formats))
+    for payload_type, known in formats:
+        kind[payload_type] = KINDS.get(known.name, OTHER)
+        clock[payload_type] = known.clock_rate if known.clock_rate > 0 else UNKNOWN_CLOCK
+    return _Meaning(kind, clock, any(known.name == "red" for _, known in formats))

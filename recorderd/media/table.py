@@ -18,7 +18,7 @@ FEW, FEW_BATCHES = 1000, 32
 """Batches of fewer packets are put together when there are so many of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Packets:
     """Media packets in columns, one row a packet.
 

@@ -8,7 +8,6 @@ that knows nothing of what came before, and is right after a tenth of it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -50,15 +49,14 @@ class Heard(NamedTuple):
     """Which stretch each run is of (k)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """The packets of one stream in a window that are of these codecs, in order."""
 
     number: int
     stream: int
     second: int
     """How many seconds of the stream went before."""
-    count: int
+    packets: int
     rows: slice | Places
     """Which rows of the window they are."""
 
@@ -114,16 +112,16 @@ class LibraryTurns:
         decodable, samples = np.zeros(len(starts), np.int32), np.zeros(len(starts), np.int64)
         stretches = self._stretches(packets, starts, ends, stream, seconds)
         for one in stretches:
-            decodable[one.number], samples[one.number] = one.count, self._length(packets, one)
+            decodable[one.number], samples[one.number] = one.packets, self._length(packets, one)
             if one.stream not in self._heard:
-                self._waited[one.stream] = self._waited.get(one.stream, 0) + one.count
+                self._waited[one.stream] = self._waited.get(one.stream, 0) + one.packets
         parts: list[Loudness] = []
         of: list[int] = []
         for one in self._chosen(stretches):
             self._waited.pop(one.stream, None)
             measured, malformed = self._decode(packets, one)
             # What was tried stands for what was not.
-            decodable[one.number] -= malformed * one.count // min(one.count, MOST_OF_ONE)
+            decodable[one.number] -= malformed * one.packets // min(one.packets, MOST_OF_ONE)
             if measured is not None:
                 parts.append(measured)
                 of.append(one.number)
@@ -164,7 +162,7 @@ class LibraryTurns:
         how, clock = self._codec(one.stream, number), self._formats[one.stream][number].clock_rate
         assert how is not None
         ticks = int(how.durations(packets.payload[first, : size[0]], size)[0])
-        return ticks * one.count * FRAME * FRAMES_A_SECOND // clock
+        return ticks * one.packets * FRAME * FRAMES_A_SECOND // clock
 
     def _chosen(self, stretches: list[Stretch]) -> Iterator[Stretch]:
         """Who is heard this second."""
@@ -176,7 +174,7 @@ class LibraryTurns:
         due = [one for one, now in zip(stretches, turn.tolist(), strict=True) if now]
         left = MOST_PACKETS
         for one in sorted(due, key=lambda one: (self._heard.get(one.stream, -1) - one.second, one.stream)):
-            left -= min(one.count, MOST_OF_ONE)
+            left -= min(one.packets, MOST_OF_ONE)
             if left < 0:
                 return
             self._heard[one.stream] = one.second

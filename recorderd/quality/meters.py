@@ -76,9 +76,6 @@ class Meters:
         self._unsent[meter] = 0
         self._known[meter] = False
 
-    def forget(self, stream: int) -> None:
-        """The stream is over. Nothing is kept of streams: what they send follows nothing or their track."""
-
     def figures(self, meter: int) -> Figures:
         """Work out the figures of all that a track took in; more may be taken in afterwards."""
         return self.figures_of([meter])[0]

@@ -20,7 +20,7 @@ from recorderd.wire.frames import Frames, LinkType
 from recorderd.wire.hep import hep_signalling
 from recorderd.wire.ip import TCP, UDP, Datagrams, RowFragment
 from recorderd.wire.link import count_cut
-from recorderd.wire.media_packets import MediaPackets, endpoints_in, in_order, joined
+from recorderd.wire.media_packets import MediaPackets, in_order, joined, usual_endpoints
 from recorderd.wire.plain import find_plain
 from recorderd.wire.rtp import FIXED_HEADER, UdpPayloads, parse_rtp
 from recorderd.wire.segments import find_segments
@@ -150,14 +150,15 @@ class Dissector:
         if len(media) == len(frames):
             return _Part(media, [], [])
         row = np.flatnonzero(~plain)
+        places = row.tolist()
         rest = Frames(
             frames.link, frames.time_ns[row], frames.data[row], frames.caplen[row], frames.wirelen[row]
         )
         part = self._dissect(rest)
         return _Part(
             joined(media, replace(part.media, row=row[part.media.row], data=frames.data)),
-            [(int(row[n]), item) for n, item in part.signalling],
-            [item._replace(row=int(row[item.row])) for item in part.fragments],
+            [(places[n], item) for n, item in part.signalling],
+            [item._replace(row=places[item.row]) for item in part.fragments],
         )
 
     def _with_reassembled(self, frames: Frames, part: _Part) -> _Part:
@@ -251,10 +252,10 @@ class Dissector:
         """Keep RTCP datagrams until the batch is done."""
         self.counters["rtcp"] += len(payloads.row)
         room = MAX_CONTROL - len(self._control)
-        for row, network_at, transport_at, start, end in islice(_places(payloads), room):
+        for row, time_ns, network_at, transport_at, start, end in islice(_places(frames, payloads), room):
             frame = frames.data[row].tobytes()
-            ends = endpoints_in(frame, network_at, transport_at)
-            self._control.append(ControlPacket(frames.time_ns.item(row), *ends, frame[start:end]))
+            ends = usual_endpoints(frame, network_at, transport_at)
+            self._control.append(ControlPacket(time_ns, *ends, frame[start:end]))
 
     def _signalling(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
         """SIP datagrams one by one; the others are counted."""
@@ -263,7 +264,8 @@ class Dissector:
         hep &= ~sip
         self.counters["other"] += int((~sip & ~hep).sum())
         found = self._hep(frames, payloads.where(hep)) if hep.any() else []
-        for row, network_at, transport_at, start, end in _places(payloads.where(sip)):
+        said = []
+        for row, time_ns, network_at, transport_at, start, end in _places(frames, payloads.where(sip)):
             frame = frames.data[row].tobytes()
             payload = frame[start:end]
             if is_keepalive(payload):
@@ -271,10 +273,11 @@ class Dissector:
             elif payload[0] >> 6 == 2:
                 self.counters["other"] += 1  # too short for RTP, and no text begins so: not SIP either
             else:
-                self.counters["signalling"] += 1
-                ends = endpoints_in(frame, network_at, transport_at)
-                found.append((row, Signalling(frames.time_ns.item(row), *ends, payload)))
-        return found
+                source, destination = usual_endpoints(frame, network_at, transport_at)
+                said.append((row, Signalling(time_ns, source, destination, payload)))
+        if said:
+            self.counters["signalling"] += len(said)
+        return found + said
 
     def _hep(self, frames: Frames, payloads: UdpPayloads) -> list[tuple[int, Signalling]]:
         """What HEP packets tell of."""
@@ -315,24 +318,28 @@ class Dissector:
         self.counters["truncated"] += len(payloads.row)
         sip = self._is_sip_port[payloads.ports >> 16] | self._is_sip_port[payloads.ports & 0xFFFF]
         found = []
-        for row, network_at, transport_at, start, _ in _places(payloads.where(sip)):
+        for row, time_ns, network_at, transport_at, start, _ in _places(frames, payloads.where(sip)):
             frame = frames.data[row].tobytes()
             payload = frame[start : frames.caplen[row]]
             if payload and payload[0] >> 6 != 2 and not is_keepalive(payload):
-                ends = endpoints_in(frame, network_at, transport_at)
-                found.append((row, Signalling(frames.time_ns.item(row), *ends, payload, truncated=True)))
+                ends = usual_endpoints(frame, network_at, transport_at)
+                found.append((row, Signalling(time_ns, *ends, payload, truncated=True)))
         return found
 
 
 def is_keepalive(payload: bytes) -> bool:
     """What keeps a NAT binding open: nothing, CRLFs (RFC 5626 section 4.4.1), zero bytes, STUN (RFC 8489)."""
+    if payload[:1] > b" ":
+        return False  # neither a space nor less: text
     return not payload.strip(b"\r\n\0 ") or (payload[0] < 4 and payload[4:8] == STUN_COOKIE)
 
 
-def _places(payloads: UdpPayloads) -> Iterator[tuple[int, int, int, int, int]]:
-    """Of each packet its row, and where in it its IP and UDP headers and its payload begin and that ends."""
-    columns = payloads.row, payloads.network_at, payloads.transport_at, payloads.start, payloads.end
-    return zip(*(column.tolist() for column in columns), strict=True)
+def _places(frames: Frames, payloads: UdpPayloads) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Of each packet its row and time, and where in the row its IP and UDP headers and its payload begin and
+    that ends.
+    """
+    row, places = payloads.row, (payloads.network_at, payloads.transport_at, payloads.start, payloads.end)
+    return zip(*[column.tolist() for column in (row, frames.time_ns[row], *places)], strict=True)
 
 
 def _as_frames(packets: list[bytes], time_ns: NDArray[np.int64]) -> Frames:

@@ -68,7 +68,9 @@ def packed_host(packed: bytes) -> str:
     Raises:
         ValueError: another number of bytes.
     """
-    if len(packed) not in (4, 16):
+    if len(packed) == 4:
+        return ".".join(map(str, packed))
+    if len(packed) != 16:
         raise ValueError(f"an address has 4 or 16 bytes, not {len(packed)}")
     return _text(ipaddress.ip_address(packed))
 

@@ -39,7 +39,7 @@ class _Fate(Enum):
     """Overlapping or absurd: what still comes of it is dropped."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Partial:
     """What is known of one datagram."""
 

@@ -25,7 +25,7 @@ class LinkType(IntEnum):
     LINUX_SLL2 = 276
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Frames:
     """Captured frames as a matrix, one row a frame.
 

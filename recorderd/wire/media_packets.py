@@ -1,6 +1,6 @@
 """RTP packets as columns: what the dissector makes of frames, and what the media stage works on."""
 
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recorderd.wire.endpoint import Endpoint, packed_host
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MediaPackets:
     """RTP packets in the order of their capture: one array of length n a field, one row of ``data`` a packet.
 
@@ -88,20 +88,30 @@ def in_order(parts: list[MediaPackets], places: list[NDArray[np.intp]]) -> Media
 _host = lru_cache(maxsize=4096)(packed_host)
 
 
-_PORTS = struct.Struct(">HH")
+def _endpoint(address: bytes, port: bytes) -> Endpoint:
+    return Endpoint(_host(address), int.from_bytes(port))
+
+
+# A telephone's signalling comes from one port, while each of its streams has another.
+_usual_endpoint = lru_cache(maxsize=4096)(_endpoint)
 
 
 def read_endpoints(row: NDArray[np.uint8], network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
     """Source and destination from the IP header and the UDP (or TCP) ports of one frame."""
-    return endpoints_in(row.tobytes(), network_at, transport_at)
+    return _ends(row.tobytes(), network_at, transport_at, _endpoint)
 
 
-def endpoints_in(frame: bytes, network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
-    """The same of a frame's bytes."""
-    source, destination = _PORTS.unpack_from(frame, transport_at)
-    if frame[network_at] >> 4 == 4:
-        at, size = network_at + 12, 4
-    else:
-        at, size = network_at + 8, 16
-    between, end = at + size, at + 2 * size
-    return Endpoint(_host(frame[at:between]), source), Endpoint(_host(frame[between:end]), destination)
+def usual_endpoints(frame: bytes, network_at: int, transport_at: int) -> tuple[Endpoint, Endpoint]:
+    """The same of a frame's bytes, between ends that are likely to be met again."""
+    return _ends(frame, network_at, transport_at, _usual_endpoint)
+
+
+def _ends(
+    frame: bytes, network_at: int, transport_at: int, endpoint: Callable[[bytes, bytes], Endpoint]
+) -> tuple[Endpoint, Endpoint]:
+    at, size = (network_at + 12, 4) if frame[network_at] >> 4 == 4 else (network_at + 8, 16)
+    middle, ports = at + size, transport_at + 2
+    return (
+        endpoint(frame[at:middle], frame[transport_at:ports]),
+        endpoint(frame[middle : middle + size], frame[ports : ports + 2]),
+    )

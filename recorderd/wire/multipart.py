@@ -60,7 +60,7 @@ def _parts(content_type: str, disposition: str, body: bytes, depth: int) -> Iter
         end = _HEAD_END.search(section)
         head, content = (section[: end.start()], section[end.end() :]) if end else (b"", section)
         # A part has no start line, and no header at all is allowed.
-        fields = dict(reversed(parse_head(b"\n" + head).headers))
+        fields = parse_head(b"\n" + head).first
         yield from _parts(
             fields.get("content-type", ""), fields.get("content-disposition", ""), content, depth - 1
         )

@@ -32,8 +32,8 @@ _KEYING = (("fingerprint", "DTLS-SRTP"), ("zrtp-hash", "ZRTP"))
 _HOST = re.compile(r"[0-9A-Za-z.:_%-]{1,255}")
 # What nearly all telephones send: nothing but their address before the first m-line, and that with a port.
 _PLAIN = re.compile(
-    r"v=0\r?\no=([^\r\n]{1,256})\r?\ns=[^\r\n]*\r?\nc=IN IP4 ([1-9][0-9.]{5,13}[0-9])\r?\n"
-    r"(?:b=[^\r\n]*\r?\n)?t=[^\r\n]*\r?\nm=([a-z]{1,32}) ([1-9][0-9]{0,4}) "
+    r"v=0\r?\no=(.{1,256})\ns=.*\nc=IN IP4 ([1-9][0-9.]{5,13}[0-9])\r?\n"
+    r"(?:b=.*\n)?t=.*\nm=([a-z]{1,32}) ([1-9][0-9]{0,4}) "
 )
 _KIND = re.compile(r"[!-~]{1,32}")
 
@@ -279,7 +279,7 @@ def _plain(text: str) -> SessionDescription | None:
         return None
     media, defects = stream
     here = MediaDescription._make((kind, Endpoint(host, int(port)), *media[2:]))
-    return SessionDescription(origin.strip(" \t"), (here,), defects)
+    return SessionDescription(origin.strip(" \t\r"), (here,), defects)
 
 
 @lru_cache(maxsize=256)

@@ -6,13 +6,13 @@ header count and time are bounded.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from recorderd.errors import PeerError
 from recorderd.wire.ascii_int import ascii_int
-from recorderd.wire.sip_headers import COMPACT, ESSENTIAL, Head, parse_head
+from recorderd.wire.sip_headers import COMPACT, ESSENTIAL, Head, parse_head, usual_head
 from recorderd.wire.sip_party import Party, parse_party
 
 #: Bytes of one message, body included. UDP ends at 65,507; over TCP a body with metadata may be larger.
@@ -27,6 +27,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}")
 _VERSION = re.compile(r"SIP/[0-9]{1,3}\.[0-9]{1,3}", re.IGNORECASE)
 _STATUS = re.compile(r"(SIP/[0-9]{1,3}\.[0-9]{1,3})[ \t]+([1-6][0-9]{2})(?:[ \t]+(.*))?", re.IGNORECASE)
 _BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]+)", re.IGNORECASE)
+_METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "INFO", "UPDATE", "PRACK"})
 _ONCE = ESSENTIAL - {"via"}  # RFC 3261 section 7.3.1: only list headers may repeat
 _USUAL_LENGTH = 64  # characters of a line that is worth to be remembered
 
@@ -45,8 +46,8 @@ class SipMessage(NamedTuple):
         uri: a request's Request-URI; empty for a response.
         status: a response's code, 100..699; 0 for a request.
         reason: a response's reason phrase, may be empty.
-        headers: (lower-case long name, value), in order, folded lines joined.
-        first: the first value of each.
+        first: the first value of each header, by its lower-case long name; in order, folded lines joined.
+        again: the headers whose name was there before: (place among all, name, value), in order.
         body: what Content-Length covers, or the rest of the datagram.
         call_id: never empty.
         cseq: 0..2^32-1, or -1 when a request has none that can be read.
@@ -64,8 +65,8 @@ class SipMessage(NamedTuple):
     uri: str
     status: int
     reason: str
-    headers: tuple[tuple[str, str], ...]
     first: Mapping[str, str]
+    again: tuple[tuple[int, str, str], ...]
     body: bytes
     call_id: str
     cseq: int
@@ -77,6 +78,15 @@ class SipMessage(NamedTuple):
     branch: str
     defects: tuple[str, ...] = ()
 
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """(lower-case long name, value) of each header, in order."""
+        found = list(self.first.items())
+        # Each at its place when what stands before it is complete, which it is in their order.
+        for place, name, value in self.again:
+            found.insert(place, (name, value))
+        return found
+
     def header(self, name: str) -> str | None:
         """The first value of a header, by its long or compact name in any case."""
         return self.first.get(_canonical(name))
@@ -84,9 +94,9 @@ class SipMessage(NamedTuple):
     def all(self, name: str) -> list[str]:
         """All values of a header, one a field, in order; lists within a field are not split."""
         wanted = _canonical(name)
-        if len(self.first) == len(self.headers):  # as in most messages, none is there twice
-            return [self.first[wanted]] if wanted in self.first else []
-        return [value for known, value in self.headers if known == wanted]
+        if wanted not in self.first:
+            return []
+        return [self.first[wanted], *[value for _, known, value in self.again if known == wanted]]
 
 
 def parse_sip(data: bytes) -> SipMessage:
@@ -104,37 +114,51 @@ def parse_sip(data: bytes) -> SipMessage:
     if len(data) > MAX_MESSAGE:
         raise SipError(f"longer than {MAX_MESSAGE} bytes")
     data = data.lstrip(b"\r\n")  # RFC 3261 section 7.5
-    head_size, body_at = _head_end(data)
-    if head_size > MAX_HEAD:
-        raise SipError(f"headers longer than {MAX_HEAD} bytes")
-    head = parse_head(data[:head_size])
-    defects = head.defects
-    if not body_at:
-        defects.append("the headers do not end")
+    head, rest = _parts(data)
+    defects, first = head.defects, head.first
     method, uri, status, reason = _start_line(head.start, defects)
-    values = _first_values(head, defects)
-    call_id = values.get("call-id", "")
+    if head.again:
+        _repeated(head, defects)
+    call_id = first.get("call-id")
     if not call_id:
         raise SipError("no Call-ID")
-    cseq, cseq_method = _cseq(values.get("cseq"), method, defects)
+    cseq, cseq_method = _cseq(first.get("cseq", ""), method, defects)
+    content_type = first.get("content-type")
     return SipMessage(
         method,
         uri,
         status,
         reason,
-        tuple(head.headers),
-        values,
-        _body(data[body_at:] if body_at else b"", head.headers, values, defects),
+        first,
+        tuple(head.again),
+        _body(rest, head, defects),
         call_id,
         cseq,
         cseq_method,
         cseq_method if method is None else method,
-        _party("From", values.get("from"), defects),
-        _party("To", values.get("to"), defects),
-        values.get("content-type", "").partition(";")[0].strip().lower(),
-        _branch(values.get("via", "")),
+        _party("From", first.get("from"), defects),
+        _party("To", first.get("to"), defects),
+        content_type.partition(";")[0].strip().lower() if content_type else "",
+        _branch(first.get("via", "")),
         tuple(defects),
     )
+
+
+def _parts(data: bytes) -> tuple[Head, bytes]:
+    """The head of a message, and what follows it."""
+    end = data.find(b"\n\r\n")
+    # A bare line feed that ends the head earlier is a line without a name, which no usual head has.
+    head = usual_head(data[:end]) if 0 <= end <= MAX_HEAD else None
+    if head is not None:
+        return head, data[end + 3 :]
+    size, body_at = _head_end(data)
+    if size > MAX_HEAD:
+        raise SipError(f"headers longer than {MAX_HEAD} bytes")
+    head = parse_head(data[:size])
+    if body_at:
+        return head, data[body_at:]
+    head.defects.append("the headers do not end")
+    return head, b""
 
 
 def _head_end(data: bytes) -> tuple[int, int]:
@@ -152,17 +176,28 @@ def _canonical(name: str) -> str:
 
 
 def _branch(via: str) -> str:
-    found = _BRANCH.search(via.partition(",")[0])
+    top = via.partition(",")[0]
+    before, _, rest = top.partition(";branch=")
+    branch = rest.partition(";")[0]
+    if ";" not in before and branch.split() == [branch]:
+        return branch
+    found = _BRANCH.search(top)
     return found[1] if found else ""
 
 
 def _start_line(line: str, defects: list[str]) -> tuple[str | None, str, int, str]:
     """(method, uri, status, reason) of a request line or status line (RFC 3261 sections 7.1 and 7.2)."""
     line = line.rstrip("\r")
-    method, _, rest = line.partition(" ")
-    uri, _, version = rest.partition(" ")
-    if version == "SIP/2.0" and uri and "\t" not in uri and _TOKEN.fullmatch(method):
-        return method, uri, 0, ""
+    if not line.startswith("SIP/"):
+        method, _, rest = line.partition(" ")
+        uri, _, version = rest.partition(" ")
+        if (
+            version == "SIP/2.0"
+            and uri
+            and "\t" not in uri
+            and (method in _METHODS or _TOKEN.fullmatch(method))
+        ):
+            return method, uri, 0, ""
     status = _usual_status(line) if len(line) <= _USUAL_LENGTH else _status(line)
     if status:
         version, code, reason = status
@@ -197,23 +232,16 @@ def _check_version(version: str, defects: list[str]) -> None:
         defects.append("not SIP/2.0")
 
 
-def _first_values(head: Head, defects: list[str]) -> dict[str, str]:
-    """The first value of each header, by its name."""
-    values = dict(head.headers)
-    if len(values) == len(head.headers):
-        return values
-    values = {}
-    for name, value in head.headers:
-        if values.setdefault(name, value) != value and name in _ONCE:
-            defect = f"more than one {name}"
-            if defect not in defects:
-                defects.append(defect)
-    return values
+def _repeated(head: Head, defects: list[str]) -> None:
+    """Note what is there more than once with several values, and must not be."""
+    for _, name, value in head.again:
+        defect = f"more than one {name}"
+        if name in _ONCE and value != head.first[name] and defect not in defects:
+            defects.append(defect)
 
 
-def _cseq(value: str | None, method: str | None, defects: list[str]) -> tuple[int, str]:
+def _cseq(value: str, method: str | None, defects: list[str]) -> tuple[int, str]:
     """RFC 3261 section 20.16: a number below 2^31 (some start with 32 random bits) and a method."""
-    value = value or ""
     number, named = (_usual_cseq if len(value) <= _USUAL_LENGTH else _number_and_method)(value)
     if number is not None and number >= 2**31:
         defects.append("the CSeq is too large")
@@ -247,19 +275,16 @@ def _party(header: str, value: str | None, defects: list[str]) -> Party:
     return party
 
 
-def _body(
-    rest: bytes, headers: Sequence[tuple[str, str]], values: dict[str, str], defects: list[str]
-) -> bytes:
+def _body(rest: bytes, head: Head, defects: list[str]) -> bytes:
     """RFC 3261 section 18.3: over UDP the body is what Content-Length says, or the rest of the datagram."""
-    if len(values) == len(headers) and values.get("content-length") == str(len(rest)):
+    said = head.first.get("content-length")
+    if said is None or (said == str(len(rest)) and not head.again):
         return rest
-    stated = {value for name, value in headers if name == "content-length"}
-    lengths = {ascii_int(value, MAX_MESSAGE) for value in stated}
-    if len(lengths) > 1 or None in lengths:
+    lengths = {ascii_int(value, MAX_MESSAGE) for _, name, value in head.again if name == "content-length"}
+    lengths.add(ascii_int(said, MAX_MESSAGE))
+    length = lengths.pop()
+    if length is None or lengths:
         defects.append("the Content-Length cannot be read")
-        return rest
-    length = next(iter(lengths), None)
-    if length is None:
         return rest
     if len(rest) < length:
         defects.append(BODY_CUT)

@@ -59,31 +59,59 @@ class Head(NamedTuple):
 
     Attributes:
         start: the request line or status line, as it stands.
-        headers: (lower-case long name, value without surrounding white space, unfolded), in order.
+        first: the first value of each header field, without surrounding white space and unfolded, by its
+            lower-case long name; in order.
+        again: the header fields whose name was there before: (place among all, name, value), in order.
         defects: what was wrong and tolerated.
     """
 
     start: str
-    headers: list[tuple[str, str]]
+    first: dict[str, str]
+    again: list[tuple[int, str, str]]
     defects: list[str]
 
 
+def usual_head(block: bytes) -> Head | None:
+    """A message's head where each line of it is a header field of its own with a name; None for another."""
+    try:
+        lines = block.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+    if len(lines) > MAX_HEADERS:
+        return None
+    first: dict[str, str] = {}
+    again: list[tuple[int, str, str]] = []
+    start = lines.pop(0)
+    for line in lines:
+        name, colon, value = line.partition(":")
+        known = _USUAL.get(name) or ("" if line[:1] in _FOLDS else _long_name(name))
+        if not known or not colon:
+            return None
+        if known in first:
+            again.append((len(first) + len(again), known, value.strip(_BLANK)))
+        else:
+            first[known] = value.strip(_BLANK)
+    return Head(start, first, again, [])
+
+
 def parse_head(block: bytes) -> Head:
-    """Split a message's head; never raises, what cannot be read is left out and noted."""
+    """Split any message's head; never raises, what cannot be read is left out and noted."""
     defects: list[str] = []
     lines = _lines(block, defects)
-    fields = _usual_fields(lines) or _fields(lines, defects)
-    if len(fields) <= MAX_HEADERS:
-        return Head(lines[0], fields, defects)
-    headers: list[tuple[str, str]] = []
+    first: dict[str, str] = {}
+    again: list[tuple[int, str, str]] = []
     missing = set(ESSENTIAL)
-    for name, value in fields:
-        if len(headers) < MAX_HEADERS or name in missing:
-            headers.append((name, value))
-        elif defects[-1:] != [_TOO_MANY]:
-            defects.append(_TOO_MANY)
+    for name, value in _fields(lines, defects):
+        count = len(first) + len(again)
+        if count >= MAX_HEADERS and name not in missing:
+            if defects[-1:] != [_TOO_MANY]:
+                defects.append(_TOO_MANY)
+        elif name in first:
+            again.append((count, name, value))
+        else:
+            first[name] = value
         missing.discard(name)
-    return Head(lines[0], headers, defects)
+    return Head(lines[0], first, again, defects)
 
 
 def _lines(block: bytes, defects: list[str]) -> list[str]:
@@ -100,18 +128,6 @@ def _text(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("latin-1")
-
-
-def _usual_fields(lines: list[str]) -> list[tuple[str, str]]:
-    """The header fields where each is a line of its own with a name; empty where one is not."""
-    fields: list[tuple[str, str]] = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        known = _USUAL.get(name) or ("" if line[:1] in _FOLDS else _long_name(name))
-        if not known or not colon:
-            return []
-        fields.append((known, value.strip(_BLANK)))
-    return fields
 
 
 def _fields(lines: list[str], defects: list[str]) -> list[tuple[str, str]]:

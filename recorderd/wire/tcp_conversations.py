@@ -87,7 +87,7 @@ class _ByFirstBytes:
         return [] if self._chosen is None else self._chosen.gap()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Side:
     """One direction of one connection."""
 

@@ -27,13 +27,13 @@ class Lying(asyncssh.SFTPServer):
 
 
 class Slow(asyncssh.SFTPServer):
-    """Writes one thing after the other, as a slow line would carry it: 0.1 s for each request."""
+    """Writes one thing after the other, as a slow line would carry it: 0.25 s for each request."""
 
     line = asyncio.Lock()
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         async with self.line:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         written = super().write(file_obj, offset, data)
         assert isinstance(written, int)
         return written
