@@ -9,7 +9,6 @@ the others count as what cannot be had.
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 GB: Final = 1_000_000_000
@@ -89,12 +88,12 @@ class Room(NamedTuple):
         return max(0, math.ceil(self.used - share * self.most))
 
 
-@dataclass
 class Marks:
     """The marks that were passed. Each is told once, and again only after the fill was clearly below it."""
 
-    marks: Sequence[float]
-    passed: float | None = None
+    def __init__(self, marks: Sequence[float]) -> None:
+        self.marks = marks
+        self.passed: float | None = None
 
     def look(self, fill: float) -> float | None:
         """Take note of the fill; the highest mark that it has newly passed, or None."""
@@ -107,11 +106,11 @@ class Marks:
         return highest
 
 
-@dataclass
 class Admittance:
     """Whether calls that begin are recorded: no more of them once the reserve is all that is left."""
 
-    full: bool = False
+    def __init__(self) -> None:
+        self.full = False
 
     def look(self, left: int, reserve: int) -> bool:
         """Take note of what is left beside the reserve (bytes); returns :attr:`full`."""

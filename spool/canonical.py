@@ -2,7 +2,10 @@
 
 import json
 
-_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+# What is hashed and signed never contains itself.
+_TO_JSON = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, check_circular=False
+).encode
 
 
 def canonical_json(value: object) -> bytes:

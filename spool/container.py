@@ -8,7 +8,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -192,7 +191,10 @@ def unpack_media(plaintext: bytes) -> Media:
     return Media(base, rows, payload)
 
 
-_TO_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+# What is told here is made for it, and never contains itself.
+_TO_JSON = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+).encode
 
 
 def json_plaintext(value: dict[str, Any]) -> bytes:
@@ -270,11 +272,14 @@ def _of_one_size(streams: bytes, size: int) -> tuple[tuple[Run, ...], int]:
     return _by_stream(streams, bytes([size & 0xFF]) * count, bytes([size >> 8]) * count)
 
 
-@dataclass(slots=True)
 class _Stream:
-    packets: int = 0
-    payload_bytes: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
+    """What one stream got."""
+
+    __slots__ = ("digest", "packets", "payload_bytes")
+
+    def __init__(self) -> None:
+        self.packets = self.payload_bytes = 0
+        self.digest = hashlib.sha256()
 
 
 class StreamTally:

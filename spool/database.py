@@ -9,8 +9,9 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,8 @@ from recorderd.spool.layout import Spool
 BUSY_MS = 15_000
 _WAL_TRIES = 100
 _MOST_ROWS = (1 << 63) - 1
+_TOGETHER = 64
+"""Rows of one statement; old versions of SQLite take 999 values."""
 
 _CHECK = "`recorderctl verify --all` checks the recordings without it, `recorderctl reindex` makes it anew"
 
@@ -173,6 +176,26 @@ class SpoolDatabase:
             raise _fault(error, self._path) from None
         except OverflowError:
             raise SpoolCorrupt(f"{self._path}: a number is too large for the index") from None
+
+    def insert(self, into: str, rows: Iterable[Sequence[object]], conflict: str = "") -> None:
+        """Insert rows of one length, of 15 values at most; ``into`` stands before VALUES, ``conflict`` behind
+        them.
+
+        At each statement the threads of a process take turns several times, so one has many rows.
+        """
+        waiting = iter(rows)
+        while some := list(islice(waiting, _TOGETHER)):
+            while some:
+                # SQLite keeps statements prepared: of many lengths it would keep too many.
+                count = 1 << len(some).bit_length() - 1
+                marks = ", ".join([f"({', '.join('?' * len(some[0]))})"] * count)
+                values = [value for row in some[:count] for value in row]
+                self.execute(f"{into} VALUES {marks} {conflict}", values)
+                del some[:count]
+
+    def undo_in_memory(self) -> None:
+        """What undoes a statement of many rows is in no file of its own; for who makes small ones only."""
+        self.execute("PRAGMA temp_store=MEMORY")
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[Json]:
         """All rows that a statement gives, each as a dict."""

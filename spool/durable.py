@@ -60,9 +60,9 @@ def make_folder(path: Path, mode: int = 0o750) -> None:
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write everything. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, data)
+    while written < len(data):  # the kernel took a part
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def write_new(path: Path | str, data: bytes, *, mode: int = 0o640) -> None:

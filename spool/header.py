@@ -7,8 +7,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -117,8 +115,7 @@ class KeySlot(NamedTuple):
     wrapped: bytes
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """A parsed or built header; ``raw`` is all its bytes."""
 
     core: Core
@@ -132,7 +129,7 @@ class Header:
         """The key slots are in a file of their own; ``slots`` is empty."""
         return not self.slots
 
-    @cached_property
+    @property
     def hash(self) -> bytes:
         """SHA-256 of the whole header; part of every record's additional data."""
         return hashlib.sha256(self.raw).digest()

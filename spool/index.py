@@ -6,7 +6,9 @@ UTC, as they are shown; those that are only compared are integers in ns since 19
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recorderd.errors import NoSuchRecording
 from recorderd.spool.database import Json, database_text, filters, json_text, row_limit
@@ -44,8 +46,8 @@ _COLUMNS = "id, state, sha256, bytes, summary, retention, expires_at, held, pres
 _ORDER = ("started_at", "caller", "callee", "call_ids", "id")
 _PUT = """INSERT INTO recordings
     (id, state, started_at, caller, callee, call_ids, review, path, sha256, bytes, summary,
-    retention, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_at = excluded.started_at,
+    retention, expires_at)"""
+_PUT_AGAIN = """ON CONFLICT (id) DO UPDATE SET state = excluded.state, started_at = excluded.started_at,
     caller = excluded.caller, callee = excluded.callee, call_ids = excluded.call_ids,
     review = excluded.review, path = excluded.path, sha256 = excluded.sha256, bytes = excluded.bytes,
     summary = excluded.summary,
@@ -64,7 +66,11 @@ class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
     def recording_started(self, recording_id: str, summary: Json) -> None:
         """A recording has begun (or what is known of it has changed). ``summary`` holds keys of the list
         contract."""
-        self._put_recording(recording_id, "recording", summary, None, None, None)
+        self.recordings_started([(recording_id, summary)])
+
+    def recordings_started(self, each: Iterable[tuple[str, Json]]) -> None:
+        """The same with the arguments of several."""
+        self._put_recordings([(name, "recording", summary, None, None, None) for name, summary in each])
 
     def recording_finished(
         self,
@@ -78,7 +84,11 @@ class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
     ) -> None:
         """A recording was sealed, recovered or damaged. ``sha256`` (hex) and ``size`` are of the whole
         file, ``text`` is the summary's JSON, for who has that already."""
-        self._put_recording(recording_id, state, summary, str(path), sha256, size, text)
+        self.recordings_finished([(recording_id, state, summary, path, sha256, size, text)])
+
+    def recordings_finished(self, each: Iterable[tuple[Any, ...]]) -> None:
+        """The same with the arguments of several."""
+        self._put_recordings(list(each))
 
     def recordings(
         self,
@@ -129,42 +139,14 @@ class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
         sql = "SELECT id FROM recordings WHERE id >= ? AND substr(id, 1, ?) = ? ORDER BY id LIMIT ?"
         return [row["id"] for row in self.query(sql, [prefix, len(prefix), prefix, limit])]
 
-    def _put_recording(
-        self,
-        recording_id: str,
-        state: str,
-        summary: Json,
-        path: str | None,
-        sha256: str | None,
-        size: int | None,
-        text: bytes | None = None,
-    ) -> None:
-        review = summary.get("review") or {}
-        call_ids = summary.get("call_ids") or []
-        kept = summary.get("retention") or {}
-        self.execute(
-            _PUT,
-            [
-                recording_id,
-                state,
-                summary.get("started_at"),
-                database_text(summary.get("from")),
-                database_text(summary.get("to")),
-                json_text(call_ids),
-                int(bool(review.get("needed"))),
-                path,
-                sha256,
-                size,
-                text.decode("ascii") if text is not None and text.isascii() else _text(summary),
-                kept.get("class"),
-                kept.get("expires_at"),
-            ],
+    def _put_recordings(self, each: Sequence[tuple[Any, ...]]) -> None:
+        self.insert(_PUT, (_values(*told) for told in each), _PUT_AGAIN)
+        for recording_id, _, summary, *_ in each:
+            self.hold_if_concerned(recording_id, summary)
+        calls = ((name, told[0]) for told in each for name in told[2].get("call_ids") or ())
+        self.insert(
+            "INSERT OR IGNORE INTO call_recordings", ((database_text(name), of) for name, of in calls)
         )
-        self.hold_if_concerned(recording_id, summary)
-        for call_id in call_ids:
-            self.execute(
-                "INSERT OR IGNORE INTO call_recordings VALUES (?, ?)", [database_text(call_id), recording_id]
-            )
 
     def _retention(self, row: Json) -> Json | None:
         """How long a recording is kept: what was sealed with it, and what holds now."""
@@ -203,6 +185,35 @@ class Index(CallRows, HoldRows, LedgerRows, RetentionRows, RoomRows, SyncRows):
             }
             for row in rows
         ]
+
+
+def _values(
+    recording_id: str,
+    state: str,
+    summary: Json,
+    path: Path | str | None,
+    sha256: str | None,
+    size: int | None,
+    text: bytes | None = None,
+) -> list[object]:
+    """A row as it is put into the table."""
+    review = summary.get("review") or {}
+    kept = summary.get("retention") or {}
+    return [
+        recording_id,
+        state,
+        summary.get("started_at"),
+        database_text(summary.get("from")),
+        database_text(summary.get("to")),
+        json_text(summary.get("call_ids") or []),
+        int(bool(review.get("needed"))),
+        None if path is None else str(path),
+        sha256,
+        size,
+        text.decode("ascii") if text is not None and text.isascii() else _text(summary),
+        kept.get("class"),
+        kept.get("expires_at"),
+    ]
 
 
 def _text(summary: Json) -> str:

@@ -1,7 +1,7 @@
 """Calls with their outcomes, and the alerts that wait for delivery."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, json_text, row_limit
 
@@ -25,15 +25,24 @@ class CallRows(SpoolDatabase):
     def call_saved(self, call: Json) -> None:
         """A call's outcome, keys as in ``calls --json``; the same Call-ID with the same ``first_seen`` is
         updated."""
-        self.execute("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)", _values(call))
+        self.calls_saved([(call,)])
+
+    def calls_saved(self, each: Iterable[tuple[Json]]) -> None:
+        """The same with the arguments of several."""
+        self.insert("INSERT OR REPLACE INTO calls", (_values(*arguments) for arguments in each))
 
     def call_noted(self, call: Json) -> None:
         """A call that is there; as :meth:`call_saved`, but what has an outcome stays as it is."""
-        self.execute(
-            "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " caller = excluded.caller, callee = excluded.callee, outcome = excluded.outcome,"
-            " recording = excluded.recording, call = excluded.call WHERE calls.outcome IS NULL",
-            _values(call),
+        self.calls_noted([(call,)])
+
+    def calls_noted(self, each: Iterable[tuple[Json]]) -> None:
+        """The same with the arguments of several."""
+        self.insert(
+            "INSERT INTO calls",
+            (_values(*arguments) for arguments in each),
+            "ON CONFLICT DO UPDATE SET caller = excluded.caller, callee = excluded.callee,"
+            " outcome = excluded.outcome, recording = excluded.recording, call = excluded.call"
+            " WHERE calls.outcome IS NULL",
         )
 
     def calls(

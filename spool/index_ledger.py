@@ -5,9 +5,6 @@ from collections.abc import Sequence
 from recorderd.spool.database import Json, SpoolDatabase, database_text, filters, row_limit
 from recorderd.spool.ledger_entries import MAX_SUBJECT, Entry
 
-_ROWS = 200
-"""Of one statement: SQLite numbers its values up to 999 in old versions."""
-
 _ENTERED = "EXISTS (SELECT 1 FROM ledger_entries WHERE subject = {} AND kind = '{}')"
 _RECORDING_LACKS = "NOT " + _ENTERED.format("recordings.id", "recording")
 _CALL_LACKS = "NOT " + _ENTERED.format(f"substr(first_seen || '/' || call_id, 1, {MAX_SUBJECT})", "call")
@@ -18,13 +15,11 @@ class LedgerRows(SpoolDatabase):
 
     def ledger_entered(self, first: int, entries: Sequence[Entry]) -> None:
         """The ledger has these entries, from number ``first`` on."""
-        for start in range(0, len(entries), _ROWS):
-            some, values = entries[start : start + _ROWS], list[object]()
-            for leaf, entry in enumerate(some, first + start):
-                subject = database_text(entry.subject[:MAX_SUBJECT])
-                values += (leaf, entry.kind, subject, int(entry.time_us))
-            rows = ", ".join(["(?, ?, ?, ?)"] * len(some))
-            self.execute(f"INSERT OR REPLACE INTO ledger_entries VALUES {rows}", values)  # noqa: S608
+        rows = (
+            (leaf, entry.kind, database_text(entry.subject[:MAX_SUBJECT]), int(entry.time_us))
+            for leaf, entry in enumerate(entries, first)
+        )
+        self.insert("INSERT OR REPLACE INTO ledger_entries", rows)
 
     def ledger_known(self) -> int:
         """The number of the first entry that is not known here."""
@@ -53,10 +48,16 @@ class LedgerRows(SpoolDatabase):
         rows.reverse()
         return rows
 
-    def ledger_last(self, kind: str) -> int | None:
-        """When the newest entry of a kind was made, in us since 1970; None where there is none."""
-        sql = "SELECT time_us FROM ledger_entries WHERE kind = ? ORDER BY leaf DESC LIMIT 1"
-        rows = self.query(sql, [kind])
+    def ledger_lived(self, before_us: int) -> int | None:
+        """When the newest start was, of those before a time, that lived to enter something; in us since 1970,
+        None where there is none.
+        """
+        rows = self.query(
+            "SELECT time_us FROM ledger_entries AS start WHERE kind = 'started' AND time_us < ? AND EXISTS"
+            " (SELECT 1 FROM ledger_entries WHERE leaf > start.leaf AND time_us < ?"
+            " AND kind IN ('recording', 'call', 'stopped')) ORDER BY leaf DESC LIMIT 1",
+            [before_us, before_us],
+        )
         return int(rows[0]["time_us"]) if rows else None
 
     def ledger_lacks_recordings(

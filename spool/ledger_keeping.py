@@ -111,16 +111,22 @@ def learn(ledger: Ledger, index: Index) -> int:
 
 
 def reconcile(
-    spool: Spool, ledger: Ledger, index: Index, *, until_us: int | None = None, numbers: bool = True
+    spool: Spool,
+    ledger: Ledger,
+    index: Index,
+    *,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    numbers: bool = True,
 ) -> int:
     """Enter the finished recordings and the calls with an outcome that the ledger has no entry of; returns
     how many. Those of before ``until_us`` only, where others enter the later ones; ``numbers`` as of
     :func:`call_entry`.
 
-    What is a day older than the last start was seen to then. Raises as :meth:`Ledger.append`.
+    ``since_us`` is a start that saw to all there was: what is a day older than that is not looked at again.
+    Raises as :meth:`Ledger.append`.
     """
-    started = index.ledger_last("started")
-    since = None if started is None else rfc3339(started - _DAY_US)
+    since = None if since_us is None else rfc3339(max(0, since_us - _DAY_US))
     until = None if until_us is None else rfc3339(until_us)
     entered, after = 0, None
     while rows := index.ledger_lacks_recordings(since, until, _BATCH, after):

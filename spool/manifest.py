@@ -6,9 +6,8 @@ no canonical JSON, and every changed byte of the file is found.
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.durable import write_file
@@ -22,13 +21,12 @@ RECOVERED = "recovered"
 FOREIGN = "the manifest is signed by another host's key"
 _PREFIX = b'{"manifest":'
 _MESSAGE = b"recorderd/1 manifest\n"
-_SUFFIX = re.compile(rb',"signature":\{"ed25519":"([0-9a-f]{128})","key":"([0-9a-f]{32})"\}\}\n')
+_SUFFIX = rb',"signature":\{"ed25519":"([0-9a-f]{128})","key":"([0-9a-f]{32})"\}\}\n'
 _SUFFIX_BYTES = len(b',"signature":{"ed25519":"","key":""}}\n') + 128 + 32
 _MAX_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What the host states. Times in microseconds since 1970; hashes and key ids in hex."""
 
     recording: str
@@ -45,7 +43,7 @@ class Manifest:
     intact_bytes: int
     header_sha256: str
     recipients: tuple[str, ...]
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any]
     version: int = VERSION
     slots_sha256: str | None = None
     """Of the first generation of the slot file; None where the header has the slots, or it is not known."""
@@ -93,9 +91,9 @@ class Manifest:
         """The bytes of the manifest file. ``summary`` is its JSON, keys sorted, for who has that already."""
         if summary is None or not summary.isascii():
             summary = _TO_JSON(self.summary).encode("ascii")
-        # In order of the keys; not asdict(), which copies the summary to its leaves. What follows the summary
-        # are numbers.
-        before, name, after = _TO_JSON({**vars(self), "summary": 0}).encode("ascii").rpartition(_NO_SUMMARY)
+        # In order of the keys. What follows the summary are numbers.
+        rest = {**self._asdict(), "summary": 0}
+        before, name, after = _TO_JSON(rest).encode("ascii").rpartition(_NO_SUMMARY)
         body = b"".join((before, name[:-1], summary, after))
         signature = key.sign(_MESSAGE + body).hex()
         tail = f',"signature":{{"ed25519":"{signature}","key":"{key.id.hex()}"}}}}\n'
@@ -130,7 +128,7 @@ def load_manifest(path: Path, public: HostPublic | None) -> Manifest:
 def parse_manifest(data: bytes, public: HostPublic | None) -> Manifest:
     """The statement in a manifest file's bytes. Raises SpoolCorrupt."""
     body, tail = data[len(_PREFIX) : -_SUFFIX_BYTES], data[-_SUFFIX_BYTES:]
-    found = _SUFFIX.fullmatch(tail)
+    found = re.fullmatch(_SUFFIX, tail)
     if not data.startswith(_PREFIX) or found is None or len(data) > _MAX_BYTES:
         raise SpoolCorrupt("not a manifest")
     if public is not None:
@@ -142,7 +140,7 @@ def parse_manifest(data: bytes, public: HostPublic | None) -> Manifest:
         value = json.loads(body)
         if value["version"] != VERSION:
             raise SpoolCorrupt(f"manifest version {value['version']!r} is unknown")
-        manifest = Manifest(**{**value, "recipients": tuple(value["recipients"])})
+        manifest = Manifest(**{"summary": {}, **value, "recipients": tuple(value["recipients"])})
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SpoolCorrupt("the manifest is not readable") from None
     _check_types(manifest)

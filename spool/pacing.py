@@ -6,7 +6,6 @@ only goes forward.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
@@ -52,7 +51,6 @@ class Timetable(NamedTuple):
         return next((at + n * minute for n in range(1, 8 * 1440) if self.is_open(at + n * minute)), None)
 
 
-@dataclass(slots=True)
 class TokenBucket:
     """A rate in bytes a second, with at most ``burst`` saved up. None: no bound.
 
@@ -60,10 +58,10 @@ class TokenBucket:
     burst passes, too.
     """
 
-    rate: float | None
-    burst: float = 0.0
-    _level: float = field(default=0.0, init=False)
-    _at_s: float | None = field(default=None, init=False)
+    def __init__(self, rate: float | None, burst: float = 0.0) -> None:
+        self.rate, self.burst = rate, burst
+        self._level = 0.0
+        self._at_s: float | None = None
 
     def take(self, count: int, now_s: float) -> float:
         """Take so many bytes; returns how long to wait before the next are taken, in seconds."""
@@ -117,14 +115,13 @@ def is_sampled(recording: str, share: float, key: bytes) -> bool:
     return int.from_bytes(drawn, "big") < share * 2**64
 
 
-@dataclass(slots=True)
 class Meter:
     """What was carried in the last minutes, in slots of some seconds: bytes and recordings a second."""
 
-    span_s: int = 300
-    slot_s: int = 10
-    _slots: dict[int, list[int]] = field(default_factory=dict)
-    _since_s: float | None = None
+    def __init__(self, span_s: int = 300, slot_s: int = 10) -> None:
+        self.span_s, self.slot_s = span_s, slot_s
+        self._slots: dict[int, list[int]] = {}
+        self._since_s: float | None = None
 
     def add(self, recordings: int, size: int, now_s: float) -> None:
         """So much arrived."""

@@ -13,21 +13,21 @@ from typing import Any, Final, NamedTuple
 from recorderd.spool.times import rfc3339
 
 FOREVER: Final = "forever"
-_PERIOD = re.compile(r"([1-9][0-9]{0,4})([dwmy])")
+_PERIOD = r"([1-9][0-9]{0,4})([dwmy])"
 _EPOCH = datetime(1970, 1, 1)  # of UTC
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def check_period(keep: str) -> str:
     """A period that can be used: ``90d``, ``6w``, ``18m``, ``5y`` or ``forever``. Raises ValueError."""
-    if keep != FOREVER and _PERIOD.fullmatch(keep) is None:
+    if keep != FOREVER and re.fullmatch(_PERIOD, keep) is None:
         raise ValueError(f"must be a period such as 90d, 6w, 18m or 5y, or forever; is {keep[:40]!r}")
     return keep
 
 
 def end_of(since_us: int, keep: str) -> int | None:
     """When a period is over; None for one that never is."""
-    found = _PERIOD.fullmatch(check_period(keep))
+    found = re.fullmatch(_PERIOD, check_period(keep))
     if found is None:
         return None
     count, unit = int(found[1]), found[2]

@@ -20,7 +20,7 @@ Read = Callable[[int, int], bytes]
 _CHUNK = 1 << 20
 # A record's type and its three zero bytes, at 12 in its head. In ciphertext it occurs by chance once in
 # 2^30 places.
-_TYPE_MARK = re.compile(rb"[\x01-\x04]\0\0\0")
+_TYPE_MARK = rb"[\x01-\x04]\0\0\0"
 _TYPE_AT = 12
 
 
@@ -125,7 +125,7 @@ class Scanner:
         at = first
         while at < self._size:
             chunk = self._read(at, _CHUNK + 2 * HEAD_BYTES)
-            for match in _TYPE_MARK.finditer(chunk):
+            for match in re.finditer(_TYPE_MARK, chunk):
                 place = at + match.start() - _TYPE_AT
                 if first < place < at + _CHUNK and self._follows(place, crc, at):
                     return place

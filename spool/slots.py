@@ -9,8 +9,7 @@ Pure: bytes in, values out.
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from recorderd.errors import SpoolCorrupt
 from recorderd.spool.crc import crc32
@@ -42,8 +41,7 @@ _BINDING = struct.Struct("<32s32s32sI")
 _CRC = struct.Struct("<I")
 
 
-@dataclass(frozen=True)
-class SlotFile:
+class SlotFile(NamedTuple):
     """Who can open a recording. ``header_hash`` is that of the recording's header, of which core, salt and
     commitment are repeated here: so slots can be unwrapped, checked and wrapped anew where the recording is
     not. ``raw`` is all the bytes of the file."""
@@ -66,7 +64,7 @@ class SlotFile:
         """Key ids in hex, in order."""
         return tuple(slot.key_id.hex() for slot in self.slots)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """SHA-256 of the whole file, in hex."""
         return hashlib.sha256(self.raw).hexdigest()

@@ -281,6 +281,11 @@ class RecordingWriter:
         return sealed
 
     @property
+    def waiting(self) -> Bytes | None:
+        """The record, as it is sealed, that goes to the disk once there is room; before anything else."""
+        return self._held
+
+    @property
     def failure(self) -> RecorderError | None:
         """Why nothing more can be written, where that is so."""
         return self._failure

@@ -292,8 +292,11 @@ def test_a_copy_that_was_not_read_for_long_is_read_before_its_original_goes(hous
     assert evictor.evict(Room(GB, 0, GB, recent), relieving=True) == 0  # it is failed now
 
 
-def test_the_only_copy_is_read_before_its_original_goes(house, tmp_path):
+@pytest.mark.parametrize("read_days_ago", [2, -400])
+def test_the_only_copy_is_read_before_its_original_goes(house, tmp_path, read_days_ago):
     first = house.ids[0]
+    read_at = rfc3339(NOW_NS // 1000 - read_days_ago * DAY_S * 1_000_000)
+    house.index.execute("UPDATE sync SET verified_at = ?, checked_at = NULL", [read_at])
     path = tmp_path / "nas" / "2026-11-21" / f"{first}.rec"
     path.write_bytes(bytes(path.stat().st_size))
     del house.stores["vault"]

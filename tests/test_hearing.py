@@ -48,7 +48,7 @@ def test_figures_worked_out_together_are_those_of_all_that_came() -> None:
     assert hearing.figures(meter).total_s == 2
     assert hearing.figures(meter).peak_dbov is not None
     hearing.judge([meter])
-    hearing.close(meter)
+    hearing.over([meter], [0])
     assert hearing.open() == meter
     assert hearing.figures(meter).total_s == 0
 

@@ -47,6 +47,50 @@ def test_what_is_overwritten_is_not_written(spool):
         assert [row["outcome"] for row in index.calls()] == ["complete", None]
 
 
+def test_what_many_calls_tell_takes_few_statements(spool):
+    """Of one kind together, in the order in which it was added, and all of it: a statement has bounds."""
+    many, statements = range(300), list[str]()
+    ids = [f"20261121T200501Z-{number:010x}" for number in many]
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        for number in many:
+            journal.add("call_noted", call(number))
+            journal.add("recording_started", ids[number], summary(number))
+        journal.settle()
+        for number in many:
+            path = spool.record_path(ids[number])
+            journal.add("recording_finished", ids[number], "sealed", summary(number), path, "ab" * 32, number)
+            journal.add("call_saved", call(number, "missing"))
+            journal.add("call_saved", call(number, "complete"))
+            journal.add("call_noted", call(number, "partial"))
+        index.trace(statements.append)
+        journal.settle()
+        index.trace(None)
+        journal.close()
+        assert len(statements) < len(many) / 5
+        assert {row["call_id"] for row in index.calls(outcome="complete")} == {f"call-{n}" for n in many}
+        assert [(row["id"], row["bytes"]) for row in index.recordings()] == list(zip(ids, many, strict=True))
+        assert [row["id"] for row in index.recordings(call_id="call-299@192.0.2.1")] == [ids[299]]
+
+
+def test_what_is_added_together_is_told_together(spool):
+    with Index.open(spool) as index:
+        journal = Journal(index, pytest.fail, NEVER_S)
+        with journal.together():
+            journal.add("recording_started", "20261121T200501Z-0123456789", summary())
+            telling = threading.Thread(target=journal.settle)
+            telling.start()
+            telling.join(0.2)
+            assert telling.is_alive()
+            journal.add("call_saved", call(1))
+            with Index.read(spool) as reader:
+                assert reader.recordings() == []
+        telling.join()
+        with Index.read(spool) as reader:
+            assert len(reader.recordings()) == len(reader.calls()) == 1
+        journal.close()
+
+
 def test_an_index_that_another_holds_holds_up_nobody(spool):
     """What is added while the writing waits for the lock comes after it, and none is lost."""
     troubles: list[object] = []

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ from recorderd.service.worker import Worker
 from recorderd.spool.index import Index
 from recorderd.spool.ledger import Ledger
 from recorderd.spool.ledger_entries import Entry
-from recorderd.spool.ledger_keeping import add_alert, ledger_of
+from recorderd.spool.ledger_keeping import add_alert, call_entry, ledger_of
+from recorderd.spool.times import rfc3339
 from tests.commands import configure
 from tests.live.process import until
-from tests.spool_builder import Desk, fill, make_desk, summary
+from tests.spool_builder import STARTED_US, Desk, fill, make_desk, summary
 from tests.test_ledger_service import NEVER_S, call_row, entries
+
+HOUR_US = 3_600_000_000
+SEEN = rfc3339(time.time_ns() // 1000)
+"""When calls were seen that are of today, whichever day that is."""
 
 
 def test_a_first_round_need_not_wait() -> None:
@@ -68,8 +74,8 @@ def cut_off(tmp_path: Path) -> tuple[Desk, str]:
     writer.abandon()
     with Index.open(desk.spool) as index:
         index.recording_started(name, summary())
-        index.call_noted(call_row(0, outcome=None, recording=name))
-        index.call_noted(call_row(1, outcome=None))
+        index.call_noted(call_row(0, outcome=None, recording=name, first_seen=SEEN))
+        index.call_noted(call_row(1, outcome=None, first_seen=SEEN))
     return desk, name
 
 
@@ -92,8 +98,8 @@ def test_so_are_those_of_a_worker_that_died(cut_off: tuple[Desk, str]) -> None:
     desk, name = cut_off
     with Index.open(desk.spool) as index, Index.open(desk.spool) as own:
         keeper = Notary(desk.spool, own, desk.signer, "pbx.example", NEVER_S)
-        row = call_row(0)
-        keeper.ask(settled(index, {(str(row["first_seen"]), str(row["call_id"]))}))
+        keeper.settle()  # what was left before this start is seen to
+        keeper.ask(settled(index, {(SEEN, str(call_row(0)["call_id"]))}))
         keeper.settle()
         ledger = ledger_of(desk.spool)
         (entry,) = entries(ledger, "alert")
@@ -135,3 +141,35 @@ def test_nobody_writes_into_the_ledger_of_another_user(tmp_path: Path) -> None:
         add_alert(desk.spool, index, ALERT)
         assert len(index.alerts_pending()) == 1
     assert Ledger(ledger.path).size == 1
+
+
+# What an earlier life left, however long ago
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_what_a_crash_kept_out_is_entered_however_long_the_host_was_down(tmp_path: Path, dead: int) -> None:
+    """Also where starts in between died before they entered anything."""
+    desk = make_desk(tmp_path)
+    ledger = ledger_of(desk.spool)
+    ledger.append(
+        [Entry("started", STARTED_US - HOUR_US, "pbx.example"), call_entry(call_row(0), STARTED_US)]
+    )
+    ledger.append([Entry("started", STARTED_US + (2 + n) * HOUR_US, "pbx.example") for n in range(dead)])
+    with Index.open(desk.spool) as index:
+        for number in (0, 1):
+            index.call_saved(call_row(number))
+        # More than a day after these calls.
+        Notary(desk.spool, index, desk.signer, "pbx.example", NEVER_S).close()
+    assert len(entries(ledger, "call")) == 2
+
+
+def test_what_an_earlier_start_saw_to_is_not_looked_at_again(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    ledger = ledger_of(desk.spool)
+    ledger.append(
+        [Entry("started", STARTED_US - HOUR_US, "pbx.example"), call_entry(call_row(0), STARTED_US)]
+    )
+    with Index.open(desk.spool) as index:
+        index.call_saved(call_row(1, first_seen="2026-11-20T05:00:00.000Z"))
+        Notary(desk.spool, index, desk.signer, "pbx.example", NEVER_S).close()
+    assert len(entries(ledger, "call")) == 1

@@ -19,11 +19,11 @@ def test_losses_are_told_to_those_whose_time_they_are_in():
     losses = Losses()
     for at in (10, 30, 20):
         losses.add(at, Span(at, at + 5))
-    assert losses.during(0, 10).count == 0
-    assert losses.during(14, 21).count == 30
+    assert losses.during(0, 10).packets == 0
+    assert losses.during(14, 21).packets == 30
     assert [span.start_us for span in losses.during(0, 100).spans] == [10, 20, 30]
     losses.forget(15)
-    assert losses.during(0, 100).count == 50
+    assert losses.during(0, 100).packets == 50
 
 
 def test_however_many_losses_there_are_none_is_forgotten():
@@ -31,8 +31,8 @@ def test_however_many_losses_there_are_none_is_forgotten():
     for at in range(3 * MOST):
         losses.add(1, Span(10 * at, 10 * at + 5))
     assert len(losses) <= MOST
-    assert losses.during(0, 30 * MOST).count == 3 * MOST
-    assert losses.during(30 * MOST - 6, 30 * MOST).count >= 1
+    assert losses.during(0, 30 * MOST).packets == 3 * MOST
+    assert losses.during(30 * MOST - 6, 30 * MOST).packets >= 1
 
 
 def test_what_no_span_covers_is_uncovered():

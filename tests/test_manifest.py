@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -77,7 +76,7 @@ def test_the_same_json_written_otherwise_is_not_the_same_file(data, public):
 
 def test_another_hosts_statement_is_refused(desk, data, public, tmp_path):
     stranger = HostKey.load_or_create(tmp_path / "host.key")
-    forged = replace(parse_manifest(data, public), sha256="0" * 64).signed(stranger)
+    forged = parse_manifest(data, public)._replace(sha256="0" * 64).signed(stranger)
     assert parse_manifest(forged, stranger.public).sha256 == "0" * 64
     with pytest.raises(SpoolCorrupt, match="another host"):
         parse_manifest(forged, public)

@@ -105,3 +105,16 @@ def test_signalling_that_comes_later_takes_over(tmp_path, method):
     assert recorded.call(truth)["outcome"] == "partial"
     assert {one["recording"] for one in call["related"]} == {orphan["id"]}
     assert recorded.engine.counters["orphans_explained"] == 1
+
+
+def test_one_that_the_media_timeout_ended_is_forgotten(tmp_path):
+    """And what comes from there again is recorded anew, however long an orphan may be silent."""
+    simulator = PbxSimulator(seed=87)
+    simulator.add(CallScript(talk_s=12))
+    simulator.add(CallScript(start_s=40, talk_s=90))
+    capture = simulator.write(tmp_path / "media.pcap")
+    without_signalling(capture)
+    orphans = OrphanSettings(record=True, end_s=3600)
+    recorded = record_files(tmp_path, [capture], EngineSettings(orphans=orphans, media_timeout_s=10))
+    assert len(recorded.rows) == len(recorded.calls) == recorded.engine.counters["orphans"] == 2
+    assert sorted(row["duration_s"] for row in recorded.rows) == pytest.approx([12, 90], abs=1)

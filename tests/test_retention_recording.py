@@ -157,6 +157,9 @@ def test_a_profile_of_ones_own_beside_the_configuration(tmp_path: Path) -> None:
     [
         ("{profile: nothing}", "there is no"),
         ("{profile: ../x}", "does not match"),
+        (f"{{profile: {300 * 'x'}}}", "does not match"),
+        ('{profile: "retail\\n"}', "does not match"),
+        ("{profile: retail, classes: [{name: [x], keep: 3y}]}", "must be text"),
         ("{default: x}", "x is no class; there are none"),
         ("{classes: [{name: x, keep: 3y}]}", "x has no match, so no call has it"),
         ("{classes: [{name: x, keep: 3}], default: x}", "must be text"),
@@ -171,6 +174,11 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(Exception, match="retention") as caught:
         load_config(configure(tmp_path, f"retention: {text}\n"))
     assert said in str(caught.value)
+
+
+def test_the_default_is_a_class_of_any_name(tmp_path: Path) -> None:
+    text = "retention: {classes: [{name: Calls_10y, keep: 10y}], default: Calls_10y}\n"
+    assert load_config(configure(tmp_path, text)).retention.default == "Calls_10y"
 
 
 def test_a_broken_profile_is_named(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """A recording goes on in a new file where the disk lost the old one."""
 
 import errno
+import gc
 import os
+import weakref
 
+import numpy as np
 import pytest
 
 from recorderd.errors import DiskFull, SpoolError
@@ -260,3 +263,237 @@ def test_an_event_that_no_file_can_have_is_not_written_again(shelf):
     shelf.recording.seal(full())
     shelf.windows(shelf.recording.recording_id)
     assert shelf.events == ["call", "stream", "stream"]
+
+
+@pytest.fixture
+def is_full(monkeypatch):
+    """``is_full(True)``: from now on the disk has no room."""
+    real, now = os.write, [False]
+
+    def write(descriptor, data):
+        if now[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    return lambda yes: now.__setitem__(0, yes)
+
+
+def test_no_commit_makes_durable_what_waits_for_room(shelf, is_full):
+    shelf.record(0)
+    shelf.commit()
+    is_full(True)
+    with pytest.raises(DiskFull):
+        shelf.record(1)
+    for number in (2, 3):
+        shelf.commit()
+        with pytest.raises(DiskFull):
+            shelf.record(number)
+    shelf.commit()
+    shelf.recording.go_on()
+    is_full(False)
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    sealed = shelf.recording.seal(full())
+    assert shelf.windows(sealed.recording) == [1, 2, 3]
+    assert shelf.recording.whole
+    assert not shelf.recording.unwritten().packets
+
+
+def test_what_waited_for_room_is_durable_with_the_commit_after_its_write(shelf, is_full):
+    is_full(True)
+    for event in ({**CALL, "event": "tone"}, {**CALL, "event": "hold"}):
+        with pytest.raises(DiskFull):
+            shelf.recording.event(event)
+    is_full(False)
+    shelf.record(0)
+    is_full(True)
+    with pytest.raises(DiskFull):
+        shelf.record(1)
+    is_full(False)
+    shelf.commit()
+    shelf.record(2)
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    second = shelf.recording.recording_id
+    shelf.record(3)
+    shelf.commit()
+    shelf.recording.go_on()
+    shelf.record(4)
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    sealed = shelf.recording.seal(full())
+    assert shelf.windows(second) == [1, 2, 3, 4]
+    assert shelf.events == ["call", "stream", "stream", "hold"]  # which the first has not
+    assert shelf.windows(sealed.recording) == [4]
+    assert shelf.windows(shelf.recording.earlier[0]) == [0, 1, 2]
+
+
+def test_what_waits_for_room_may_have_to_make_room(shelf, is_full):
+    is_full(True)
+    for number in range(MAX_WINDOWS + 2):
+        with pytest.raises(DiskFull):
+            shelf.record(number)
+        shelf.commit()
+    is_full(False)
+    shelf.recording.lose(lost())
+    assert shelf.recording.go_on(at_once=True)
+    sealed = shelf.recording.seal(full())
+    assert shelf.windows(sealed.recording) == [MAX_WINDOWS + 1]
+    packets = len(window(0)[1])
+    assert shelf.recording.packets_lost == packets  # of what waited; a writer counts what it refuses
+    assert sum(shelf.recording.unwritten().packets.values()) == (MAX_WINDOWS + 1) * packets
+
+
+def cut(shelf, size: int) -> None:
+    """The disk lost the file that is written now, but for so many bytes, and gives no other."""
+    os.truncate(shelf.desk.spool.part_path(shelf.recording.recording_id), size)
+    shelf.recording.lose(lost())
+    shelf.broken = DiskFull("no room")
+    assert not shelf.recording.go_on(at_once=True)
+
+
+def assert_told(shelf, missing: list[int], recorded: int) -> None:
+    """What is missing is told, and nothing else."""
+    shelf.broken = None
+    assert shelf.recording.go_on(at_once=True)
+    unwritten = sum(shelf.recording.unwritten().packets.values())
+    sealed = shelf.recording.seal(full())
+    there = {each for name in shelf.recording.ids for each in shelf.windows(name)}
+    assert sealed.recording in shelf.recording.ids
+    assert sorted(set(range(recorded)) - there) == missing
+    packets = len(missing) * len(window(0)[1])
+    assert (shelf.recording.packets_lost, unwritten) == (packets, packets)
+    assert shelf.recording.whole == (not missing)
+
+
+def test_what_makes_room_after_its_file_was_left_is_told(shelf):
+    shelf.record(0)
+    shelf.commit()
+    shelf.recording.go_on()
+    at = shelf.recording._writer.size
+    shelf.record(1)
+    cut(shelf, at)
+    shelf.record(*range(2, 2 + MAX_WINDOWS))
+    assert_told(shelf, [1], 2 + MAX_WINDOWS)
+
+
+def test_what_makes_room_and_is_in_the_file_that_was_left_is_not_lost(shelf):
+    shelf.record(0, 1)
+    cut(shelf, shelf.recording._writer.size)
+    shelf.record(*range(2, 2 + MAX_WINDOWS))
+    assert_told(shelf, [], 2 + MAX_WINDOWS)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_what_waited_when_its_file_was_lost_and_then_makes_room_is_told(shelf, is_full, monkeypatch, leaves):
+    def cannot(of, reason):
+        raise lost()
+
+    if not leaves:
+        monkeypatch.setattr(shelf, "leave", cannot)
+    shelf.record(0)
+    shelf.commit()
+    is_full(True)
+    with pytest.raises(DiskFull):
+        shelf.record(1)
+    is_full(False)
+    cut(shelf, shelf.recording._writer.size)
+    shelf.record(*range(2, 2 + MAX_WINDOWS))
+    if leaves:
+        assert_told(shelf, [1], 2 + MAX_WINDOWS)
+        return
+    shelf.broken = None
+    assert shelf.recording.go_on(at_once=True)
+    assert shelf.recording.packets_lost == len(window(1)[1])
+    assert not shelf.recording.acknowledged_lost
+
+
+def test_what_waits_is_noted_behind_what_waited_before_it(shelf, monkeypatch):
+    real, room = os.write, [0]
+
+    def write(descriptor, data):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(DiskFull):
+        shelf.record(0)
+    room[0] = 1
+    with pytest.raises(DiskFull):
+        shelf.record(1)
+    monkeypatch.undo()
+    cut(shelf, shelf.recording._writer.size)
+    shelf.record(*range(2, 2 + MAX_WINDOWS))
+    assert_told(shelf, [1], 2 + MAX_WINDOWS)
+
+
+def test_what_was_refused_is_not_in_the_file_that_was_left(shelf, is_full):
+    is_full(True)
+    for number in (0, 1):
+        with pytest.raises(DiskFull):
+            shelf.record(number)
+    is_full(False)
+    shelf.record(2)
+    cut(shelf, shelf.recording._writer.size)
+    shelf.record(*range(3, 3 + MAX_WINDOWS))
+    assert_told(shelf, [1], 3 + MAX_WINDOWS)
+
+
+def test_what_was_told_to_be_missing_is_in_no_later_file(shelf, is_full):
+    shelf.record(0)
+    shelf.commit()
+    is_full(True)
+    for number in (1, 2, 3):
+        with pytest.raises(DiskFull):
+            shelf.record(number)
+    packets = len(window(0)[1])
+    assert sum(shelf.recording.unwritten().packets.values()) == 2 * packets
+    is_full(False)
+    shelf.recording.end(full())
+    shelf.recording.lose(lost())
+    shelf.recording.seal(full())
+    there = {each for name in shelf.recording.ids for each in shelf.windows(name)}
+    assert there == {0, 1}
+
+
+def test_what_no_file_can_have_is_refused_without_a_file_too(shelf):
+    shelf.recording.lose(lost())
+    with pytest.raises(ValueError, match="surrogates"):
+        shelf.recording.event({**STREAMS[0], "label": "\udcff"})
+    assert shelf.recording.go_on(at_once=True)
+
+
+def test_a_full_disk_holds_no_window_of_a_call_that_falls_silent(shelf, is_full):
+    is_full(True)
+    windows = []
+    for number in range(MAX_WINDOWS):
+        base, rows, payload = window(number)
+        held = np.frombuffer(payload.tobytes(), np.uint8).copy()
+        windows.append(weakref.ref(held))
+        with pytest.raises(DiskFull):
+            shelf.recording.media(base, memoryview(rows.tobytes()), held.data)
+        del held
+    gc.collect()
+    assert not any(known() is not None for known in windows)
+
+
+def test_what_a_full_disk_refused_is_not_held_by_its_errors(shelf, is_full):
+    """Without the collector of cycles, which looks seldom: what was given up is gone."""
+    is_full(True)
+    windows = []
+    gc.disable()
+    try:
+        for number in range(20):
+            base, rows, payload = window(number)
+            held = np.frombuffer(payload.tobytes(), np.uint8).copy()
+            windows.append(weakref.ref(held))
+            with pytest.raises(DiskFull):
+                shelf.recording.media(base, rows.tobytes(), held.data)
+            del held
+            shelf.commit()
+        assert sum(known() is not None for known in windows) <= MAX_WINDOWS
+    finally:
+        gc.enable()

@@ -6,12 +6,12 @@ from zoneinfo import ZoneInfo
 
 from recorderd.calls.policy import DAYS, Hours
 
-_HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")
+_HOURS = r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])"
 
 
 def hours_text(value: str) -> str:
     """Raises ValueError for what is no stretch of the day."""
-    found = _HOURS.fullmatch(value)
+    found = re.fullmatch(_HOURS, value)
     if found is None or (found[3] == "24" and found[4] != "00"):
         raise ValueError(f"must be hours such as 08:00-18:30, is {value!r}")
     return value
@@ -41,7 +41,7 @@ def zone_of(name: str) -> tzinfo:
 
 def as_hours(text: str) -> Hours:
     """``22:00-06:00`` as what it means."""
-    found = _HOURS.fullmatch(text)
+    found = re.fullmatch(_HOURS, text)
     assert found is not None
     first, last = int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])
     return Hours(first, last)

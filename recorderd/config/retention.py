@@ -4,8 +4,8 @@ A profile is a file ``retention-NAME.yaml`` with such a section, beside the conf
 come with recorderd, where it is installed.
 """
 
+import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -20,6 +20,7 @@ from recorderd.config.yaml_lines import parse_yaml
 from recorderd.spool.retention import RetentionClass, Schedule, check_period
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+_PROFILE = r"^[a-z0-9][a-z0-9-]{0,31}$"
 _COMING_WITH = (Path(sys.prefix) / "share/recorderd", Path(__file__).resolve().parents[2] / "config")
 """Where the profiles are that come with recorderd: installed, and in its source tree."""
 
@@ -50,7 +51,7 @@ def _named_once(classes: tuple[RetentionClassConfig, ...]) -> tuple[RetentionCla
 class RetentionConfig(Section):
     """How long recordings are kept."""
 
-    profile: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] | None = Field(
+    profile: Annotated[str, Field(pattern=_PROFILE)] | None = Field(
         default=None,
         description="the file `retention-NAME.yaml` with classes: `finance`, `healthcare`, `retail`,"
         " `government`, or one of your own beside the configuration",
@@ -83,15 +84,15 @@ class RetentionConfig(Section):
     def _with_profile(cls, value: Any, info: ValidationInfo) -> Any:
         """The profile's classes behind the own ones."""
         name = value.get("profile") if isinstance(value, dict) else None
-        if not isinstance(name, str) or not name.replace("-", "").isalnum():
-            return value
+        if not isinstance(name, str) or not re.fullmatch(_PROFILE, name):
+            return value  # the field says what is wrong with it
         base = info.context["base"] if info.context else Path()
         profile = read_profile(name, base)
         own = value.get("classes")
         own = [] if own is None else own
         if not isinstance(own, list | tuple):
             return value
-        names = {each.get("name") for each in own if isinstance(each, dict)}
+        names = [each.get("name") for each in own if isinstance(each, dict)]
         more = [each.model_dump(by_alias=True) for each in profile.classes if each.name not in names]
         return {**value, "classes": [*own, *more], "default": value.get("default") or profile.default}
 
@@ -121,7 +122,7 @@ class RetentionConfig(Section):
         ``policy`` tells inside from outside."""
         rules = tuple(Rule(each.name, each.match.match(), "record") for each in self._of(site))
         rules = tuple(rule for rule in rules if rule.match != Match())
-        return replace(policy, rules=rules, default="record") if rules else None
+        return policy._replace(rules=rules, default="record") if rules else None
 
     def _of(self, site: str) -> list[RetentionClassConfig]:
         return [

@@ -5,8 +5,7 @@ tree first keeps the marks; the values are then built node by node with the safe
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -16,8 +15,7 @@ MAX_BYTES = 256 * 1024
 """A configuration has a few kilobytes; PyYAML needs seconds for a megabyte."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """Something wrong at a line (1-based) and key path of the file."""
 
     line: int
@@ -25,8 +23,7 @@ class Fault:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """The values of a YAML file, the line of each key path, and what is wrong with the file as YAML."""
 
     values: Any

@@ -71,7 +71,7 @@ def _recorder_drops(session: Session, over: LegOver, tracks: Sequence[Track], cl
     packets came, and no loss was where there is no packet of it.
     """
     call, lost = over.call, over.lost
-    if not lost.count or call.answered_at is None:
+    if not lost.packets or call.answered_at is None:
         return 0
     if not session.recording:
         return 0  # what it does not record has a reason of its own
@@ -80,12 +80,12 @@ def _recorder_drops(session: Session, over: LegOver, tracks: Sequence[Track], cl
         end_us = min(end_us, session.given_up_us)
     speakers = [label(session, call, side) for side in call.expected_speakers()]
     edges = any(session.may_lack(speaker, start_us, end_us) for speaker in speakers)
-    return lost.count if edges or any(track.facts.lost for track in tracks) else 0
+    return lost.packets if edges or any(track.facts.lost for track in tracks) else 0
 
 
 def lost_by(call: Call, lost: Lost) -> int:
     """The same for a call that nothing was recorded of."""
-    return lost.count if call.answered_at is not None else 0
+    return lost.packets if call.answered_at is not None else 0
 
 
 def summary(session: Session, tracks: Sequence[Track], causes: list[str], result: Outcome) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def summary(session: Session, tracks: Sequence[Track], causes: list[str], result
         "review": {"needed": bool(causes), "causes": causes},
         "outcome": result.name,
         "reason": result.reason,
-        "capture_drops": session.losses.count,
+        "capture_drops": session.losses.packets,
     }
     if session.pauses.all:
         told["pauses"] = _pauses(session, start or 0.0)

@@ -121,6 +121,7 @@ class SpoolArchive:
     def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
         """Start the call's recording, under an id of its own where none is given."""
         recording = new_recording_id(started_ns) if recording is None else recording
+        in_hand = self._take_in_hand(call, recording)
         began = {"event": "call", "time_us": call.first_seen // 1000, **identity(call)}
         self._admit()
         writer = None
@@ -133,10 +134,14 @@ class SpoolArchive:
             self.trouble_met(error)
             raise
         row = self.masks.shown({**_running(recording, [call], started_ns), **self._keeping.began(call)})
-        in_hand = self.masks.shown(call_row(call, None, None, recording))
-        self._writers[recording] = SegmentedRecording(writer, self.commit.rounds, self, row, in_hand, began)
+        made = SegmentedRecording(writer, self.commit.rounds, self, row, in_hand, began)
+        self._writers[recording] = made
         self._tell_recording("recording_started", recording, row)
-        return recording, self._writers[recording]
+        return recording, made
+
+    def _take_in_hand(self, call: Call, recording: str) -> dict[str, Any]:
+        """What is noted of a recording before its file is there; one process alone needs no note."""
+        return {}
 
     def _admit(self) -> None:
         """Raises NoRoom where only the reserve is left, which is for the calls in progress."""
@@ -244,10 +249,13 @@ class SpoolArchive:
         recording = self._of(ended)
         told = recording.told(ended.summary)
         stated = sealed.manifest_sha256
-        self._tell_recording("recording_finished", sealed.recording, "sealed", told, *where, stated=stated)
-        for row in ended.calls:
-            name, reason = recording.judged(row["outcome"], row["reason"])
-            self._tell_call({**row, "outcome": name, "reason": reason, "recording": sealed.recording})
+        with self.journal.together():  # nobody reads of a sealed recording whose calls have no outcome
+            self._tell_recording(
+                "recording_finished", sealed.recording, "sealed", told, *where, stated=stated
+            )
+            for row in ended.calls:
+                name, reason = recording.judged(row["outcome"], row["reason"])
+                self._tell_call({**row, "outcome": name, "reason": reason, "recording": sealed.recording})
 
     @staticmethod
     def _of(ended: Ended) -> SegmentedRecording:

@@ -104,7 +104,7 @@ class Arrivals:
         """Take in what another worker got of this one's calls, or lost of them."""
         assert self._colleagues is not None
         for lost in handed.lost:
-            self._lost("dropped_by_others", lost.count, lost.since_ns, lost.until_ns)
+            self._lost("dropped_by_others", lost.packets, lost.since_ns, lost.until_ns)
         packets, whole = self._colleagues.take_in(handed, self._streams, self._binder.note)
         self._secure(whole)
         self.keep(packets, end_ns)

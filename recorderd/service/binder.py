@@ -15,7 +15,7 @@ MAX_CLAIMS: Final = 50
 """Streams looked at in a window that only their hosts could explain."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Origin:
     """Where an RTP stream comes from and goes to, and since when it waits for an explanation."""
 
@@ -91,8 +91,13 @@ class Binder:
         ``heard_from(call, speaker)`` tells whether a call has a stream of that speaker already; ``leaves``
         which streams are left alone.
         """
-        claims = MAX_CLAIMS
-        waiting = [(self._origins[row], row) for row in self._streams.unbound().tolist()]
+        claims, is_announced = MAX_CLAIMS, self.expectations.is_announced
+        # What ended calls left behind waits, too, and is asked for in each window.
+        waiting = [
+            (origin, row)
+            for row in self._streams.unbound().tolist()
+            if not (origin := self._origins[row]).explained or is_announced(origin.source, origin.destination)
+        ]
         for origin, row in sorted(waiting, key=lambda one: one[0].since_ns):
             if origin.since_ns >= end_ns:
                 break

@@ -107,12 +107,13 @@ def record(
 def _status(
     config: Config, engine: Engine, tap: Tap, archive: SpoolArchive, hep: Mapping[str, int]
 ) -> dict[str, Any]:
+    now = time.time()  # before all else: nothing that is told is older
     status = engine.status()
     return {
         "state": "running",
         "site": config.site.name,
         "spool": str(config.spool.path),
-        "time": time.time(),
+        "time": now,
         "rings": tap.status(),
         "ring_fullest": round(tap.fullest, 3),
         "memory": memory(),

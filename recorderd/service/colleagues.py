@@ -4,7 +4,7 @@ theirs that its own ring gets, and takes in that of its own calls from the other
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -37,16 +37,16 @@ MAX_WORDS: Final = 10_000
 """What is to be told of calls to a colleague who takes nothing; older words are given up."""
 
 
-@dataclass(slots=True)
 class _Outgoing:
     """What waits to be sent to one colleague."""
 
-    packets: list[Packets] = field(default_factory=list)
-    keys: list[NDArray[np.uint64]] = field(default_factory=list)
-    introduced: list[Introduced] = field(default_factory=list)
-    lost: list[Lost] = field(default_factory=list)
-    words: list[Word] = field(default_factory=list)
-    bytes: int = 0
+    def __init__(self) -> None:
+        self.packets: list[Packets] = []
+        self.keys: list[NDArray[np.uint64]] = []
+        self.introduced: list[Introduced] = []
+        self.lost: list[Lost] = []
+        self.words: list[Word] = []
+        self.bytes = 0
 
 
 class Colleagues:

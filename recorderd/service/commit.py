@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
@@ -30,13 +29,13 @@ MAX_ENDS: Final = 100
 """Ends written before a sync: the recordings in progress wait for it meanwhile. The rest has the next one."""
 
 
-@dataclass(slots=True)
 class Rounds:
     """Syncs of the whole spool. What was written while ``begun`` was *n* is durable once ``done`` is more."""
 
-    begun: int = 0
-    done: int = 0
-    """The number of the last that succeeded."""
+    def __init__(self) -> None:
+        self.begun = 0
+        self.done = 0
+        """The number of the last that succeeded."""
 
 
 class Written(Protocol):

@@ -6,7 +6,6 @@ A message has a head in JSON, of which there is little (a stream is told once), 
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -49,11 +48,10 @@ class Introduced(NamedTuple):
     """It belonged to another call before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """Packets that may be of calls of the receiver's, and were lost by the recorder between two moments."""
 
-    count: int
+    packets: int
     since_ns: int
     until_ns: int
 
@@ -91,7 +89,7 @@ class Handed(NamedTuple):
                 [s.key, s.ssrc, *s.source, *s.destination, s.since_ns, s.explained] for s in self.introduced
             ]
         if self.lost:
-            head["lost"] = [[one.count, one.since_ns, one.until_ns] for one in self.lost]
+            head["lost"] = [list(one) for one in self.lost]
         if self.words:
             head["words"] = self.words
         text = json.dumps(head).encode() if head else b""

@@ -181,17 +181,16 @@ class Hearing:
         self.settle()
         return self._others.unheard(stream)
 
-    def close(self, meter: int) -> None:
-        """The track is over."""
-        self._judged.pop(meter, None)
-        self._do(lambda: self._meters.close(int(self._mine[meter])))
-        self._free.append(meter)
+    def over(self, meters: Sequence[int], streams: Sequence[int]) -> None:
+        """These tracks are over, and these streams, whose rows may be others'."""
+        for meter in meters:
+            self._judged.pop(meter, None)
+        self._do(partial(self._forget, meters, streams))
+        self._free += meters
 
-    def forget(self, stream: int) -> None:
-        """The stream is over; its row may be another's."""
-        self._do(lambda: self._forget(stream))
-
-    def _forget(self, stream: int) -> None:
-        self._meters.forget(stream)
-        self._others.forget(stream)
-        self._undecodable.pop(stream, None)
+    def _forget(self, meters: Sequence[int], streams: Sequence[int]) -> None:
+        for meter in meters:
+            self._meters.close(self._mine.item(meter))
+        for stream in streams:
+            self._others.forget(stream)
+            self._undecodable.pop(stream, None)

@@ -29,7 +29,7 @@ TELL_NS: Final = 30_000_000_000
 """An alert is raised this long after the first packet that was kept out, or when the call is over."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Intrusion:
     """What was kept out of one call."""
 

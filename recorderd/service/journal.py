@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from recorderd.errors import RecorderError
@@ -36,6 +37,14 @@ MAX_ENTERED: Final = 2_000
 _Entry = tuple[str, tuple[Any, ...]]
 _Unentered = tuple[str, tuple[Any, ...], int, str | None]
 """As it was added, when (us since 1970), and the SHA-256 of the manifest where it is known."""
+
+_ALIKE: Final[dict[str, Callable[[Index, Iterable[Any]], None]]] = {
+    "recording_started": Index.recordings_started,
+    "recording_finished": Index.recordings_finished,
+    "call_noted": Index.calls_noted,
+    "call_saved": Index.calls_saved,
+}
+"""What the index is told of every call, and how it is told that of several."""
 
 _ENTERED: Final = frozenset({"recording_finished", "call_saved", "alert_added"})
 """What the index is told that becomes an entry of the ledger."""
@@ -69,10 +78,11 @@ class Journal:
         numbers: bool = True,
     ) -> None:
         self._index, self._trouble, self._ledger = index, trouble, ledger
+        index.undo_in_memory()
         self._numbers = numbers
         self._unentered: deque[_Unentered] = deque()
         self._ledger_failing = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: dict[Hashable, _Entry] = {}
         self._worker = Worker("journal", self._round, every_s)
 
@@ -84,6 +94,10 @@ class Journal:
     def unentered(self) -> int:
         """How many entries wait for the ledger."""
         return len(self._unentered)
+
+    def together(self) -> AbstractContextManager[Any]:
+        """What one thread adds inside the block reaches the index in one transaction."""
+        return self._lock
 
     def add(
         self, method: str, *arguments: Any, key: Hashable | None = None, manifest_sha256: str | None = None
@@ -132,13 +146,24 @@ class Journal:
         if not taken:
             return
         try:
-            with self._index.batch():
-                for method, arguments in taken.values():
-                    getattr(self._index, method)(*arguments)
+            self._tell_index(taken.values())
         except RecorderError as error:
             with self._lock:
                 self._waiting = taken | self._waiting
             self._trouble(error)
+
+    def _tell_index(self, entries: Iterable[_Entry]) -> None:
+        # Of what has a key there is one entry, so those of one kind may come together.
+        told: dict[str, list[tuple[Any, ...]]] = {}
+        for method, arguments in entries:
+            told.setdefault(method, []).append(arguments)
+        with self._index.batch():
+            for method, each in told.items():
+                if (together := _ALIKE.get(method)) is not None:
+                    together(self._index, each)
+                    continue
+                for arguments in each:
+                    getattr(self._index, method)(*arguments)
 
     def _enter(self) -> dict[Hashable, _Entry]:
         """Into the ledger, durably, before the index says that it is so; what the index is to be told of

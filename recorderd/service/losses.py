@@ -6,8 +6,7 @@ been lost before anything of it could be recorded, and its last ones leave no ho
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from recorderd.media.lane import Span
 
@@ -15,11 +14,10 @@ MOST: Final = 4096
 """Losses remembered one by one; then neighbours are put together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """So many packets, some time in these spans, which are in order."""
 
-    count: int = 0
+    packets: int = 0
     spans: tuple[Span, ...] = ()
 
     def overlap(self, span: Span) -> bool:

@@ -164,5 +164,5 @@ class Newcomers:
     def describe(self, row: int, session: Session) -> None:
         """Tell what the payload types of a stream mean."""
         formats = session.streams[int(self._streams.lane[row])].lane.formats
-        self._streams.describe(row, {pt: (known.name, known.clock_rate) for pt, known in formats.items()})
+        self._streams.describe(row, formats)
         self._hearing.describe(row, formats)

@@ -44,7 +44,10 @@ class Notary:
         self._numbers = numbers
         self._alerts = deque(alerts)
         self._ledger = ledger_of(spool)
-        self._until_us: int | None = time.time_ns() // 1000
+        self._began_us = time.time_ns() // 1000
+        self._until_us: int | None = self._began_us
+        self._seen_to = False
+        """Whether this start has entered what others had not."""
         self._asked = True
         self._told: set[type[RecorderError]] = set()
         self._guarded(lambda: self._say("started"))
@@ -77,9 +80,13 @@ class Notary:
         gone = learn(self._ledger, self._index)
         if gone:
             self._tell(SpoolCorrupt(f"{self._ledger.path}: {gone} entries are gone that the index knows"))
+        # The host may have been down for long: what the last life left is as old as that one.
+        since = self._began_us if self._seen_to else self._index.ledger_lived(self._began_us)
         until, numbers = self._until_us, self._numbers
-        entered = reconcile(self._spool, self._ledger, self._index, until_us=until, numbers=numbers)
-        self._until_us = None
+        entered = reconcile(
+            self._spool, self._ledger, self._index, since_us=since, until_us=until, numbers=numbers
+        )
+        self._until_us, self._seen_to = None, True
         if waiting := list(self._alerts):
             now = time.time_ns() // 1000
             enter(self._ledger, self._index, [alert_entry(each, now, numbers=numbers) for each in waiting])

@@ -92,7 +92,7 @@ def recipients_of(config: Config) -> list[Recipient]:
     return list(found.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Opened:
     """A spool, ready to be written to."""
 

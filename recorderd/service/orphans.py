@@ -111,7 +111,10 @@ class Orphans:
     def _over(self, now_ns: int) -> list[CallEvent]:
         events: list[CallEvent] = []
         for key in list(self._ends):
-            session, call = self._recordings.of(key), self._calls.get(key)
+            session, call = self._recordings.of(key), self._calls.in_progress(key)
+            if call is None:  # something else ended it
+                self._forget(key)
+                continue
             rows = [s.row for s in session.streams if not s.retired] if session is not None else []
             heard = int(self._streams.last_seen_ns[rows].max()) if rows else call.first_seen + self._wait_ns
             if now_ns - heard >= self._settings.end_s * 1e9:
@@ -128,10 +131,13 @@ class Orphans:
         return self._end(key, event.now, event.now, "its signalling came")
 
     def _end(self, key: str, now_ns: int, since_ns: int, cause: str) -> list[CallEvent]:
+        self._forget(key)
+        return self._calls.end(key, now_ns, since_ns, cause)
+
+    def _forget(self, key: str) -> None:
         for end in self._ends.pop(key):
             if self._at.get(end) == key:
                 del self._at[end]
-        return self._calls.end(key, now_ns, since_ns, cause)
 
 
 def like_media(packets: Packets, row: int) -> bool:

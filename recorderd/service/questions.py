@@ -179,7 +179,7 @@ class Questions:
         for mine in told:
             for row, like in likeness(mine, heard).items():
                 call = of_row.get(row)
-                if call is None or like.count < ENOUGH or abs(like.lag_us) >= NEAR_US:
+                if call is None or like.payloads < ENOUGH or abs(like.lag_us) >= NEAR_US:
                     continue
                 # The caller is heard on the caller's own call first, the callee on what was made of it.
                 lag_us = like.lag_us if side == "caller" else -like.lag_us

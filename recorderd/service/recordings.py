@@ -68,6 +68,8 @@ class Recordings:
     def new(self, call: Call, started_ns: int) -> Session:
         """Begin to record a call, or only to account for it where it is one too many."""
         too_many = self.budget is not None and len(self) >= self.budget
+        conversation = self._conversations.of(call.key)
+        first = call if conversation is None else conversation.outermost().call
         if self.level >= Level.NO_NEW_CALLS or too_many or self.short():
             key = self._conversations.key(call.key)
             session = Session(self._next_number, key, "", None, None, self._hearing)
@@ -75,14 +77,12 @@ class Recordings:
             self._given_up += 1
             self._counters["calls_refused"] += 1
         else:
-            conversation = self._conversations.of(call.key)
-            session = self._begin(call if conversation is None else conversation.outermost().call, started_ns)
-        session.started_ns, session.begun_for = started_ns, call
-        session.conversation = self._conversations.of(call.key)
-        if session.conversation is not None:
-            session.conversation.recording = session.recording
-            for leg in session.conversation.legs.values():
-                if leg.call is not session.first_call():
+            session = self._begin(first, started_ns)
+        session.started_ns, session.begun_for, session.conversation = started_ns, call, conversation
+        if conversation is not None:
+            conversation.recording = session.recording
+            for leg in conversation.legs.values():
+                if leg.call is not first:
                     self._archive.call_joined(session, leg.call, leg.how)
         self._next_number = (self._next_number + 1) % (1 << 22)
         self._sessions[session.call] = self._numbers[session.number] = session
@@ -147,11 +147,10 @@ class Recordings:
 
     def forget(self, session: Session) -> None:
         """Give back what an ended session had of the hearing."""
-        for meter in session.meters.values():
-            self._hearing.close(meter)
-        for stream in session.streams:
-            self.shed_streams -= int(self._streams.owner[stream.row] == SHED)
-            self._hearing.forget(stream.row)
+        rows = [stream.row for stream in session.streams]
+        if self.shed_streams:
+            self.shed_streams -= sum(self._streams.owner.item(row) == SHED for row in rows)
+        self._hearing.over(list(session.meters.values()), rows)
 
     def status(self) -> dict[str, Any]:
         """For the control socket."""

@@ -42,7 +42,7 @@ WRONG_KEY: Final = "the packets do not authenticate with the keys of the signall
 NEVER_US: Final = 1 << 62
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
     """A stream of SRTP."""
 
@@ -63,18 +63,18 @@ class _Stream:
     """Packets that were not authentic."""
 
 
-@dataclass(slots=True)
 class Settled:
     """What became of waiting packets at the close of a window."""
 
-    newly: bool = False
-    """Whether there are streams that showed just now whose they are."""
-    packets: list[Packets] = field(default_factory=list)
-    """Opened or unwrapped, as all others are."""
-    too_late: dict[int, int] = field(default_factory=dict)
-    """Since when, in us, what waits elsewhere of a stream is SRTP, and of no use."""
-    waiting: dict[int, int] = field(default_factory=dict)
-    """When the first of those came that wait of each stream without a call, in ns."""
+    def __init__(self, too_late: dict[int, int]) -> None:
+        self.newly = False
+        """Whether there are streams that showed just now whose they are."""
+        self.packets: list[Packets] = []
+        """Opened or unwrapped, as all others are."""
+        self.too_late = too_late
+        """Since when, in us, what waits elsewhere of a stream is SRTP, and of no use."""
+        self.waiting: dict[int, int] = {}
+        """When the first of those came that wait of each stream without a call, in ns."""
 
 
 class Secured:
@@ -179,7 +179,7 @@ class Secured:
         ``expired_us`` are dropped.
         """
         self._reconsider(end_ns)
-        out, end_us = Settled(too_late=self._too_late), end_ns // 1000
+        out, end_us = Settled(self._too_late), end_ns // 1000
         self._too_late = {}
         streams = self._streams
         secret, tried = self._columns()

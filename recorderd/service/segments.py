@@ -12,14 +12,13 @@ the commits.
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
 from recorderd.service.commit import Rounds
 from recorderd.service.kept import NOWHERE, Kept
 from recorderd.service.unwritten import Unwritten
-from recorderd.spool.container import Even
+from recorderd.spool.container import Even, json_plaintext
 from recorderd.spool.header import Previous
 from recorderd.spool.layout import new_recording_id
 from recorderd.spool.recovery import Recovered
@@ -61,12 +60,14 @@ class SegmentedRecording:
         call: dict[str, Any],
         began: dict[str, Any],
     ) -> None:
-        """``row`` is what the index says of it while it runs, ``call`` what it says of the first call, and
-        ``began`` the event that was written first."""
+        """``row`` is what the index says of it while it runs, ``call`` what a docket has of the first call,
+        if there is one, and ``began`` the event that was written first."""
         self.row, self.call = row, call
         self._writer, self._files = writer, files
         self._lock = threading.RLock()
         self._kept = Kept(rounds, began)
+        self._waiting: bytes | None = None
+        """What the writer held back when it was last looked at."""
         self._loss: RecorderError | None = None
         self._left = False
         self._previous: Previous | None = None
@@ -108,16 +109,20 @@ class SegmentedRecording:
                 # A view holds a window of all calls, and this may take long.
                 self._kept.media(NOWHERE, base_time_us, bytes(rows), bytes(payload))
                 return
-            writer = self._writer
-            before = writer.refused_packets
-            self._kept.media(writer.size, base_time_us, rows, payload)
+            size = self._writer.size
             try:
-                self._write(writer.media, base_time_us, rows, payload, even)
+                self._writer.media(base_time_us, rows, payload, even)
             except DiskFull:
-                # Else the writer holds it back, and writes it once there is room.
-                if writer.refused_packets > before or writer.failure is not None:
-                    self._kept.refused()
+                self._kept.media(self._writer.size, base_time_us, rows, payload)
+                self._no_room()
                 raise
+            except SpoolError as error:
+                self._kept.media(self._writer.size, base_time_us, rows, payload)
+                self.lose(error)
+            else:
+                if self._waiting is not None:
+                    size += self._has_room()
+                self._kept.media(size, base_time_us, rows, payload)
 
     def unwritten(self) -> Unwritten:
         """The packets that are in no file, where it is known which they are; asked when no more come."""
@@ -129,21 +134,41 @@ class SegmentedRecording:
         with self._lock:
             self._last_us = event["time_us"]
             if self._loss is not None:
+                json_plaintext(event)  # raises where no file can have it, as the writer would
                 self._kept.event(NOWHERE, event)
                 return
-            self._kept.event(self._writer.size, event)
-            self._write(self._writer.event, event)
+            size = self._writer.size
+            try:
+                self._writer.event(event)
+            except DiskFull:
+                self._kept.event(self._writer.size, event)
+                self._no_room()
+                raise
+            except SpoolError as error:
+                self._kept.event(self._writer.size, event)
+                self.lose(error)
+            else:
+                if self._waiting is not None:
+                    size += self._has_room()
+                self._kept.event(size, event)
 
-    def _write(self, write: Callable[..., None], *record: Any) -> None:
-        """Write what was kept last."""
-        try:
-            write(*record)
+    def _has_room(self) -> int:
+        """The writer holds nothing back any more; the bytes of what it has written."""
+        assert self._waiting is not None
+        written, self._waiting = len(self._waiting), None
+        self._kept.written()
+        return written
+
+    def _no_room(self) -> None:
+        """The newest is held back by the writer, until there is room, or in no file."""
+        waiting, before = self._writer.waiting, self._waiting
+        if waiting is before:
+            self._kept.refused()
+            return
+        if before is not None:
             self._kept.written()
-        except SpoolError as error:
-            self.lose(error)
-        except ValueError:
-            self._kept.take_back()
-            raise
+        self._kept.waits()
+        self._waiting = waiting
 
     def tell(self, row: dict[str, Any]) -> None:
         """More is known of the recording: ``row`` as the index is to have it."""
@@ -202,6 +227,7 @@ class SegmentedRecording:
             else:
                 self.earlier.append(self._writer.recording_id)
                 self._writer, self._loss, self._left, self._begun_us = writer, None, False, begins_us
+                self._waiting = None
                 begun: dict[str, Any] = {
                     "id": self.recording_id,
                     "started_at": rfc3339(begins_us),
@@ -225,6 +251,8 @@ class SegmentedRecording:
             # The next start recovers it.
             self._files.trouble_met(error)
             self._previous, self._left = self._writer.as_previous(), True
+            with self._lock:
+                self._kept.recovered(self._writer.size, self._writer.size)
             return
         self._previous, self._left = found.previous, True
         with self._lock:

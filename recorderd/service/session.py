@@ -61,7 +61,7 @@ class Sink(Protocol):
         """The packets that came here and are in no file; to be asked when no more come."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
     """A stream of the session, with everything that follows it."""
 

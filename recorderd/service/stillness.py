@@ -1,10 +1,13 @@
 """Calls whose BYE was not seen: answered, not on hold, and without media for long."""
 
+from collections.abc import Collection
 from typing import Final
 
 from recorderd.calls.call import Call
+from recorderd.calls.conversations import Conversation
 from recorderd.calls.events import CallEvent
 from recorderd.calls.outcomes import STILL
+from recorderd.calls.states import ENDED
 from recorderd.calls.table import CallTable
 from recorderd.media.streams import StreamTable
 from recorderd.service.recordings import Recordings
@@ -35,24 +38,35 @@ class Stillness:
         if not self._timeout_ns or (now_ns < self._next_ns and self._next_ns - now_ns <= EVERY_NS):
             return []
         self._next_ns = now_ns + EVERY_NS
-        together: dict[int, tuple[Session, list[Call]]] = {}
-        for call in self._calls.active():
-            session = self._recordings.of(call.key)
-            if session is not None:
-                known = together.get(session.number)
-                if known is None:
-                    together[session.number] = session, [call]
-                else:
-                    known[1].append(call)
-        self._held = {number: since for number, since in self._held.items() if number in together}
-        seen_ns = self._streams.last_seen_ns.tolist()
+        if self._held:
+            numbers = {session.number for session in self._recordings}
+            self._held = {number: since for number, since in self._held.items() if number in numbers}
+        doubtful = self._doubtful(now_ns)
+        seen_ns = self._streams.last_seen_ns.tolist() if doubtful else []
         events: list[CallEvent] = []
-        for session, calls in together.values():
+        for session, conversation in doubtful:
+            calls = [leg.call for leg in conversation.legs.values() if leg.call.state is not ENDED]
+            calls.sort(key=lambda call: call.first_seen)
             since_ns = self._still_since(session, calls, seen_ns, now_ns)
             if since_ns is not None and now_ns - since_ns >= self._timeout_ns:
                 for call in calls:
                     events += self._calls.end(call.key, now_ns, since_ns, f"{STILL} {self._timeout_s:g} s")
         return events
+
+    def _doubtful(self, now_ns: int) -> Collection[tuple[Session, Conversation]]:
+        """The recordings with a call that may be still for too long, or that is on hold or not answered.
+
+        Whatever else a recording has, it is still since the last of its calls was answered at the earliest.
+        """
+        found: dict[int, tuple[Session, Conversation]] = {}
+        for call in self._calls.active():
+            answered_ns = call.answered_at
+            if answered_ns is not None and now_ns - answered_ns < self._timeout_ns and not call.holding:
+                continue
+            session, conversation = self._recordings.of(call.key), self._calls.conversations.of(call.key)
+            if session is not None and conversation is not None:
+                found[session.number] = session, conversation
+        return found.values()
 
     def leapt(self, by_ns: int) -> None:
         """The clock was set ahead: that nothing was heard meanwhile means nothing."""

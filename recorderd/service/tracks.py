@@ -60,11 +60,12 @@ def _track(
         unmeasured += table.unmeasured.item(row) + hearing.unheard(row)
         undecodable += hearing.undecodable(row)
         withheld += session.withheld.get(row, 0)
-        unsaved += unwritten.packets[stream.number]
         if holes := sequencer.holes(row):
             for gap in lane.gaps(holes):
                 lacking.append((gap, "capture" if session.losses.overlap(gap) else "network"))
-        torn += [(gap, DISK) for gap in unwritten.gaps(stream.number, lane)]
+        if unwritten.packets:
+            unsaved += unwritten.packets[stream.number]
+            torn += [(gap, DISK) for gap in unwritten.gaps(stream.number, lane)]
         if (span := lane.span()) is not None:
             spans.append(span)
     begin = min([span.start_us for span in spans], default=start_us)

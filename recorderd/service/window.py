@@ -34,7 +34,7 @@ Part = tuple[int, int, memoryview, bytes | memoryview, Even | None]
 after the other, and what is known of the rows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Window:
     """The sorted packets of one window, and of its streams ``starts``, ``ends`` and what they are.
 

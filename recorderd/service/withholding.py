@@ -4,8 +4,6 @@ What is withheld was received: it is no loss, and the numbers that are missing f
 against anybody.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,8 +60,8 @@ class Withholding:
             for since, until, _ in session.pauses.spans(int(times.min()), int(times.max()) + 1):
                 keep[part] &= (times < since) | (times >= until)
         if keep.all():
-            return replace(order, plain=plain), packets
-        return self._left(replace(order, plain=plain), packets, keep)
+            return order._replace(plain=plain), packets
+        return self._left(order._replace(plain=plain), packets, keep)
 
     def _left(self, order: Order, packets: Packets, keep: NDArray[np.bool_]) -> tuple[Order, Packets]:
         count = np.diff(order.starts, append=len(packets))

@@ -10,9 +10,8 @@ from recorderd.service.colleagues import Colleagues
 from recorderd.service.docket import Docket
 from recorderd.service.engine import Engine
 from recorderd.service.segments import SegmentedRecording
-from recorderd.service.session import Session, Sink
+from recorderd.service.session import Session
 from recorderd.spool.header import Previous
-from recorderd.spool.layout import new_recording_id
 from recorderd.spool.writer import RecordingWriter
 
 
@@ -23,11 +22,10 @@ class WorkerArchive(SpoolArchive):
         super().__init__(*arguments, **settings)
         self._docket, self._colleagues = docket, colleagues
 
-    def begin(self, call: Call, started_ns: int, recording: str | None = None) -> tuple[str, Sink]:
-        """Start the call's recording, which is in the docket before its file is there."""
-        recording = new_recording_id(started_ns) if recording is None else recording
-        self._docket.note(self.masks.shown(call_row(call, None, None, recording)))
-        return super().begin(call, started_ns, recording)
+    def _take_in_hand(self, call: Call, recording: str) -> dict[str, Any]:
+        row = self.masks.shown(call_row(call, None, None, recording))
+        self._docket.note(row)
+        return row
 
     def make(
         self, of: SegmentedRecording, recording: str, started_ns: int, previous: Previous | None

@@ -25,6 +25,20 @@ ALIKE: Final = frozenset(
 SIGNALLING: Final = ("frames_tcp", "frames_sip_", "frames_ws_", "frames_hep", "hep_")
 """What the counters of signalling that every worker sees begin with."""
 
+OF_EACH: Final = (
+    "state",
+    "time",
+    "recording",
+    "streams",
+    "level",
+    "ring_fullest",
+    "room",
+    "memory",
+    "counters",
+    "stages",
+)
+"""What is told of each worker, too."""
+
 
 def merged(statuses: Sequence[Status], restarts: int) -> Status:
     """The status of all workers, with those of each under ``workers``. Empty while none has one."""
@@ -49,8 +63,7 @@ def merged(statuses: Sequence[Status], restarts: int) -> Status:
 
 
 def _one(number: int, status: Status) -> Status:
-    keys = ("state", "recording", "streams", "level", "ring_fullest", "memory", "counters", "stages")
-    return {"number": number + 1, **{key: status[key] for key in keys if key in status}}
+    return {"number": number + 1, **{key: status[key] for key in OF_EACH if key in status}}
 
 
 def _together(statuses: Sequence[Status]) -> Status:
