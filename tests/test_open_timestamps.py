@@ -28,6 +28,7 @@ from opentimestamps.core.timestamp import Timestamp
 
 HEIGHT = 358_391
 NOW_S = 1_795_291_501.0
+PATIENT_S = 60.0
 
 
 @dataclass
@@ -107,7 +108,7 @@ def calendar() -> Iterator[Calendar]:
 class Settings:
     calendars: tuple[str, ...]
     every_s: float = 86_400.0
-    timeout_s: float = 5.0
+    timeout_s: float = PATIENT_S
 
 
 @pytest.fixture
@@ -120,17 +121,17 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_a_promise_becomes_a_block(calendar: Calendar) -> None:
-    proof = make_proof(b"note", [calendar.url, "http://127.0.0.1:1/"], 5.0)
+    proof = make_proof(b"note", [calendar.url, "http://127.0.0.1:1/"], PATIENT_S)
     assert anchors(b"note", proof).pending == (calendar.url,)
-    assert complete(b"note", proof, [calendar.url], 5.0) == proof
+    assert complete(b"note", proof, [calendar.url], PATIENT_S) == proof
     calendar.mined = True
-    assert complete(b"note", proof, ["http://127.0.0.1:1"], 5.0) == proof  # nobody else is asked
-    known = anchors(b"note", complete(b"note", proof, [calendar.url], 5.0))
+    assert complete(b"note", proof, ["http://127.0.0.1:1"], PATIENT_S) == proof  # nobody else is asked
+    known = anchors(b"note", complete(b"note", proof, [calendar.url], PATIENT_S))
     assert known.blocks == ((HEIGHT, calendar.root()),)
 
 
 def test_a_proof_of_something_else_is_refused(calendar: Calendar) -> None:
-    proof = make_proof(b"note", [calendar.url], 5.0)
+    proof = make_proof(b"note", [calendar.url], PATIENT_S)
     with pytest.raises(RemoteError, match="something else"):
         anchors(b"another", proof)
     for size in range(len(proof)):

@@ -36,7 +36,7 @@ class Authority:
     folder: Path
     url: str = ""
     every_s: float = 3600.0
-    timeout_s: float = 5.0
+    timeout_s: float = 60.0
     asked: int = 0
     answers: list[bytes] = field(default_factory=list)
 

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from recorderd.errors import RecorderError
-from recorderd.service.commit import EVERY_S, Ended, GroupCommit
+from recorderd.service.commit import EVERY_S, Ended, GroupCommit, Written
 from recorderd.spool.layout import Spool
 from recorderd.spool.writer import RecordingWriter, Sealed
 from tests.spool_builder import make_desk, summary, window
@@ -70,7 +70,7 @@ class Keeper:
     def unsealed(self, ended: Ended, error: RecorderError) -> None:
         raise error
 
-    def torn(self, writer: RecordingWriter, error: RecorderError) -> None:
+    def torn(self, writer: Written, error: RecorderError) -> None:
         raise error
 
     def mend(self) -> None:
@@ -140,7 +140,7 @@ class Bench:
         self._spool.policy = "shipped"
         cpu, calls = time.process_time(), len(self._writers)
         for number, writer in enumerate(self._writers):
-            self._commit.seal(Ended(writer, summary(number), {}))
+            self._commit.seal(Ended(writer, summary(number), []))
         self._commit.close()
         if self._keeper.sealed_count != calls:
             raise SystemExit(f"{self._keeper.sealed_count} of {calls} recordings sealed")

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _write(spool: Spool, calls: list[tuple[str, dict[str, Any], dict[str, Any]]]
             with index.batch():
                 for recording, summary, call in starting:
                     index.call_saved({**call, "ended_at": None, "outcome": None, "recording": None})
-                    known = {"tracks": [], "duration_s": None, "outcome": None}
+                    known: dict[str, Any] = {"tracks": [], "duration_s": None, "outcome": None}
                     index.recording_started(recording, {**summary, **known})
                 for recording, summary, call in ending:
                     path = spool.record_path(recording)
@@ -125,6 +126,10 @@ def _copied(spool: Spool, calls: list[tuple[str, dict[str, Any], dict[str, Any]]
         for recording, _, call in calls[:-_PAGE]:
             verified_at = call["ended_at"]
             index.sync_state(recording, "archive", "verified", sha256="ab" * 32, verified_at=verified_at)
+
+
+def _answer(index: Index, filters: dict[str, Any]) -> str:
+    return json.dumps(index.recordings(**filters), indent=2)
 
 
 def _median_ms(ask: Callable[[], object], runs: int) -> float:
@@ -156,9 +161,7 @@ def _asked(
     with Index.read(spool) as index:
         for name, filters in ways.items():
             rows = len(index.recordings(**filters))
-            query = _median_ms(
-                lambda filters=filters: json.dumps(index.recordings(**filters), indent=2), runs
-            )  # type: ignore[misc]
+            query = _median_ms(partial(_answer, index, filters), runs)
             options = [word for key, value in filters.items() for word in _option(key, value)]
             asked[name] = {
                 "rows": rows,

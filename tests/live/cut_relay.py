@@ -1,5 +1,6 @@
 """A relay of TCP connections that swallows answers, as a network that fails after the last byte."""
 
+import contextlib
 import socket
 import threading
 from types import TracebackType
@@ -36,10 +37,16 @@ class CutRelay:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            server = socket.create_connection((HOST, self._target))
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        # Closed when nobody reads of them any more: a number that is free may be another connection's next.
+        with client, socket.create_connection((HOST, self._target)) as server:
             asked = bytearray()
-            threading.Thread(target=self._ask, args=(client, server, asked), daemon=True).start()
-            threading.Thread(target=self._answer, args=(server, client, asked), daemon=True).start()
+            answering = threading.Thread(target=self._answer, args=(server, client, asked), daemon=True)
+            answering.start()
+            self._ask(client, server, asked)
+            answering.join()
 
     def _ask(self, client: socket.socket, server: socket.socket, asked: bytearray) -> None:
         try:
@@ -48,7 +55,7 @@ class CutRelay:
                 server.sendall(data)
         except OSError:
             pass
-        server.close()
+        _hang_up(server)
 
     def _answer(self, server: socket.socket, client: socket.socket, asked: bytearray) -> None:
         try:
@@ -60,7 +67,12 @@ class CutRelay:
                 if not data.startswith(b"HTTP/1.1 100"):
                     asked.clear()
                 client.sendall(data)
-            client.shutdown(socket.SHUT_RDWR)  # close() alone would wait for the other thread
         except OSError:
             pass
-        client.close()
+        _hang_up(client)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Tell the other end, and whoever waits here for it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -7,14 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
-from tests.live.process import Program, until
+from tests.live.process import Program, alive, until
 
 _BIN = Path(sys.executable).parent
 _TIMEOUT_S = 120
@@ -75,7 +76,7 @@ class Installation:
             found = index.recordings(call_id=call_id)
         return found[-1] if found else None
 
-    def until_sealed(self, call_id: str, seconds: float = 20) -> Json:
+    def until_sealed(self, call_id: str, seconds: float = 60) -> Json:
         """The call's recording, once it is sealed."""
 
         def sealed() -> bool:
@@ -135,7 +136,7 @@ class Daemon:
     ) -> None:
         self.program.stop()
 
-    def until_ready(self, seconds: float = 30) -> None:
+    def until_ready(self, seconds: float = 60) -> None:
         """Wait until the control socket answers and, of `run`, both processes are there."""
         if self._ready:
             self.program.until_logged(self._ready, seconds)
@@ -158,14 +159,34 @@ class Daemon:
             except (OSError, ValueError):
                 return None
 
+    def status_from_now(self) -> Json:
+        """A status that every process told after this was asked; that of :meth:`status` may be older."""
+        return status_from_now(self.status)
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is dead."""
         self.program.kill()
 
     def kill_child(self, pid: int) -> None:
-        """SIGKILL to one of its processes, and wait until the control socket is silent."""
+        """SIGKILL to one of its processes, and wait until it is dead; there may be another already."""
         os.kill(pid, signal.SIGKILL)
-        until(lambda: self.status() is None, "silence on the control socket", 10)
+        until(lambda: not alive(pid), "the end of the process", 30)
+
+
+def status_from_now(ask: Callable[[], Json]) -> Json:
+    """A status that every process told after this was called; what ``ask`` answers may be older."""
+    now, found = time.time(), None
+
+    def told() -> bool:
+        nonlocal found
+        found = ask()
+        return bool(found) and all(each.get("time", 0) > now for each in found.get("workers", [found]))
+
+    try:
+        until(told, "a status from now on", 30)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {found}") from None
+    return found
 
 
 def missing_programs(*names: str) -> list[str]:

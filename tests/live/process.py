@@ -8,17 +8,47 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_STOP_S = 15.0
+_STOP_S = 40.0
+"""More than the recorder gives its own processes: only one that hangs is killed."""
 _LOOK_S = 0.02
+_LISTEN = "0A"
+"""The state of a TCP socket that listens, in ``/proc/net/tcp``."""
 
 
 def until(seen: Callable[[], bool], what: str, seconds: float) -> None:
-    """Look until something is seen; fail the test when it is not within ``seconds``."""
+    """Look until something is seen; fail the test when it is not within ``seconds``.
+
+    The last look begins after that: whoever waits may have been kept waiting itself.
+    """
     deadline = time.monotonic() + seconds
+    last = False
     while not seen():
-        if time.monotonic() > deadline:
+        if last:
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(_LOOK_S)
+        last = time.monotonic() > deadline
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that is dead and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def listens(program: "Program", port: int, protocol: str = "udp") -> bool:
+    """Whether something listens on a port in the network namespace of a running program.
+
+    Asks the kernel: to bind the port, for a look, would keep the program from it.
+    """
+    assert program.running, program.log()
+    lines = Path(f"/proc/{program.pid}/net/{protocol}").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return any(
+        int(row[1].rpartition(":")[2], 16) == port and (protocol == "udp" or row[3] == _LISTEN)
+        for row in rows
+    )
 
 
 class Program:

@@ -1,5 +1,6 @@
 """A real OpenSSH server on a loopback port, with keys and a folder of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -61,9 +62,10 @@ class SshServer(Program):
         super().__init__([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], folder / "sshd.log")
 
     def start(self) -> None:
-        """Start, and wait until it listens."""
+        """Start, and wait until it listens and whoever looked is no session of it any more."""
         super().start()
-        until(self.listens, f"sshd on port {self.port}: {self.log()}", 10)
+        until(self.listens, f"sshd on port {self.port}: {self.log()}", 30)
+        until(lambda: not self.sessions(), "the end of the connection that looked", 30)
 
     def listens(self) -> bool:
         assert self.running, self.log()
@@ -82,7 +84,8 @@ class SshServer(Program):
     def cut(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Send the processes that serve connections a signal; new connections are taken as before."""
         for pid in self.sessions():
-            os.kill(pid, how)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself meanwhile
+                os.kill(pid, how)
 
     def remote(self, **more: Any) -> SftpRemote:
         """How a recorder would be configured for it."""

@@ -23,7 +23,7 @@ class Tcpdump:
 
     def __enter__(self) -> Self:
         self._program.start()
-        self._program.until_logged("listening on", 10)
+        self._program.until_logged("listening on", 30)
         return self
 
     def __exit__(

@@ -1,6 +1,8 @@
 """A real recorder on a small disk that others fill, and that has room again."""
 
 import os
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,13 @@ from recorderd.spool.index import Index
 from recorderd.spool.layout import Spool
 from tests.live.daemon import Daemon, Installation
 from tests.live.process import until
-from tests.live.sipp import free_ports, sipp_call
+from tests.live.sipp import SippCall, free_ports, sipp_call, tones
 from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.live
 
 LEFT = 800_000
 """Less than the reserve, which is 2 % of 64 MiB."""
-
-EARLY_S = 16
-"""How long the call goes on that outlasts the want of room."""
 
 
 def fill(folder: Path, left: int) -> Path:
@@ -38,41 +37,52 @@ def test_the_reserve_is_for_the_calls_in_progress(tmp_path: Path, workers: int) 
     home = tmp_path / "recorder"
     installation = Installation(home, sip_ports=ports, capture={"workers": workers})
 
-    def level() -> Any:
-        return (daemon.status() or {}).get("room", {}).get("level")
+    def levels() -> Any:
+        status = daemon.status_from_now()
+        return {each["room"]["level"] for each in status.get("workers", [status])}
 
-    def later(seconds: float) -> None:
-        since = daemon.status()["time"]
-        until(lambda: daemon.status()["time"] - since > seconds, f"{seconds} s", 20)
+    def recording() -> Any:
+        return daemon.status_from_now()["recording"]
 
-    def told(call_id: str) -> Any:
-        (row,) = [row for row in installation.control("calls") if row["call_id"] == call_id]
-        return row
+    def told(call_id: str) -> tuple[Any, Any]:
+        (row,) = [row for row in installation.control("calls") if row["call_id"] == call_id] or [{}]
+        return row.get("outcome"), row.get("reason")
 
+    def call(name: str, port: int, talk_s: float | None = None) -> AbstractContextManager[SippCall]:
+        return sipp_call(
+            tmp_path, sip_port=port, name=name, caller_plays=sound, callee_plays=sound, talk_s=talk_s
+        )
+
+    sound = tones(tmp_path, 110)  # the calls last as long as all this takes
     with small_disk(home / "spool", "64m"), Daemon(installation) as daemon:
-        until(lambda: level() == "none", "the room", 10)
-        with sipp_call(tmp_path, sip_port=ports[0], name="early", talk_s=EARLY_S) as early:
-            until(lambda: installation.recording(early.call_id) is not None, "the recording", 10)
+        until(lambda: levels() == {"none"}, "the room", 20)
+        with call("early", ports[0]) as early:
+            until(lambda: installation.recording(early.call_id) is not None, "the recording", 30)
             others = fill(home / "spool", LEFT)
-            until(lambda: level() == "no_new_calls", "the reserve", 10)
-            later(2)  # until the other worker knows, too
-            with sipp_call(tmp_path, sip_port=ports[1], name="refused", talk_s=1) as refused:
+            until(lambda: levels() == {"no_new_calls"}, "the reserve", 20)
+            with call("refused", ports[1], talk_s=1) as refused:
                 refused.wait(30)
-            until(lambda: daemon.status()["recording"] == 1, "its end", 20)
-            with sipp_call(tmp_path, sip_port=ports[2], name="late", talk_s=4) as late:
-                until(lambda: daemon.status()["recording"] >= 2, "the call", 20)
-                later(1)  # some of it is lost
+            until(lambda: told(refused.call_id)[0] is not None, "its outcome", 20)
+            assert recording() == 1
+            with call("late", ports[2]) as late:
+                until(lambda: recording() == 2, "the call", 20)
+                time.sleep(1)  # some of it is lost
                 others.unlink()
-                until(lambda: level() == "none", "room again", 10)
-                until(lambda: installation.recording(late.call_id) is not None, "that it is resumed", 10)
+                until(lambda: levels() == {"none"}, "room again", 20)
+                until(lambda: installation.recording(late.call_id) is not None, "that it is resumed", 30)
+                late.hang_up()
                 late.wait(30)
-            early.wait(60)
+            early.hang_up()
+            early.wait(30)
         assert installation.until_sealed(early.call_id)["outcome"] == "complete"
         assert installation.until_sealed(late.call_id)["outcome"] == "partial"
-        until(lambda: told(refused.call_id)["outcome"] is not None, "the outcome", 20)
-        assert (told(early.call_id)["outcome"], told(early.call_id)["reason"]) == ("complete", "")
-        assert (told(refused.call_id)["outcome"], told(refused.call_id)["reason"]) == ("missing", NO_ROOM)
-        assert (told(late.call_id)["outcome"], told(late.call_id)["reason"]) == ("partial", NO_ROOM)
+        placed = [early, refused, late]
+        until(lambda: all(told(each.call_id)[0] for each in placed), "the outcomes", 20)
+        assert [told(each.call_id) for each in placed] == [
+            ("complete", ""),
+            ("missing", NO_ROOM),
+            ("partial", NO_ROOM),
+        ]
         assert installation.control("verify", "--all")["ok"]
 
 
@@ -101,7 +111,7 @@ def test_room_is_made_and_what_went_comes_back(tmp_path: Path) -> None:
         (reviewed,) = installation.control("review", row["id"], "--done")
         assert reviewed["review"]["reviewed"]["by"].startswith("user ")
         until(lambda: not path.exists(), "that it goes", 30)
-        until(lambda: not installation.control("list")[0]["present"], "that it is told", 10)
+        until(lambda: not installation.control("list")[0]["present"], "that it is told", 30)
         (home / "spool" / "others").unlink()
         (back,) = installation.control("restore", row["id"])["recordings"]
         assert (back["became"], back["remote"]) == ("restored", "second")

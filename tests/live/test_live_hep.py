@@ -89,8 +89,8 @@ def test_signalling_by_hep(tmp_path: Path, way: str) -> None:
             call(sender, call_id)
             sender.close()
         row = installation.until_sealed("told@hep")
-        counters = daemon.status()["counters"]
-        (told,) = installation.control("calls", spool=installation.spool)
+        counters = daemon.status_from_now()["counters"]
+    (told,) = installation.control("calls", spool=installation.spool)
     assert (told["call_id"], told["outcome"]) == ("told@hep", "complete")
     assert [track["packets"] for track in row["tracks"]] == [PACKETS, PACKETS]
     prefix = "frames_" if way == "passing by" else ""

@@ -15,6 +15,7 @@ from recorderd.spool.index import Index
 from recorderd.spool.stores import RemoteOutage, Retrying, Verifying, file_hash
 from recorderd.spool.stores.s3 import S3Store
 from tests.live.cut_relay import CutRelay
+from tests.live.patience import at_last
 from tests.live.swift import ACCESS, SECRET, STRANGER, Swift, needs_swift, swift
 from tests.s3_builder import credentials_file
 from tests.spool_builder import make_desk
@@ -139,8 +140,9 @@ def test_an_answer_that_is_lost_costs_no_second_version(
 def test_a_store_that_hangs_or_is_gone_is_out_until_it_is_back(
     cloud: Swift, settings: dict[str, Any], source: Source
 ) -> None:
-    store = make_store(settings, timeout_s=1.0, connect_timeout_s=1.0)
-    store.put(NAME, source(b"before"))
+    store, patient = make_store(settings, timeout_s=1.0, connect_timeout_s=1.0), make_store(settings)
+    patient.put(NAME, source(b"before"))
+    assert at_last(lambda: store.size(NAME)) == len(b"before")
     proxy = cloud.programs["proxy"]
     os.kill(proxy.pid, signal.SIGSTOP)
     try:
@@ -155,9 +157,9 @@ def test_a_store_that_hangs_or_is_gone_is_out_until_it_is_back(
             store.put(NAME + ".2", source(b"x"))
     finally:
         cloud.start("proxy")
-    assert store.open(NAME).read() == b"before"
-    Verifying(Retrying(store, sleep=no_sleep)).put(NAME + ".2", source(b"x"))
-    assert len(store.versions(NAME + ".2")) == 1
+    assert patient.open(NAME).read() == b"before"
+    Verifying(Retrying(patient, sleep=no_sleep)).put(NAME + ".2", source(b"x"))
+    assert len(patient.versions(NAME + ".2")) == 1
 
 
 def test_a_store_whose_disks_are_gone_is_out(cloud: Swift, store: S3Store, source: Source) -> None:

@@ -16,6 +16,7 @@ from recorderd.errors import RemoteError
 from recorderd.spool.index import Index
 from recorderd.spool.stores import Finding, RemoteOutage, Retrying, Verifying, open_store, stored_hash
 from recorderd.spool.stores.webdav import WebdavStore
+from tests.live.patience import at_last
 from tests.live.web_server import Authority, WebServer, needs_nginx
 from tests.simulators.odd_web import Answer, OddWeb, Request, response
 from tests.small_disk import fill, small_disk
@@ -145,7 +146,8 @@ def test_who_stops_in_the_midst_leaves_nothing(server: WebServer, store: WebdavS
 
 def test_a_server_that_hangs_is_an_outage(server: WebServer, source: Source) -> None:
     store = WebdavStore(server.remote(timeout_s=1.0))
-    store.put(NAME, source(b"good"))
+    path = source(b"good")
+    at_last(lambda: store.put(NAME, path))
     server.cut(signal.SIGSTOP)
     try:
         for act in (lambda: store.size(NAME), store.probe, lambda: store.put(NAME, source(bytes(BIG)))):
@@ -153,7 +155,7 @@ def test_a_server_that_hangs_is_an_outage(server: WebServer, source: Source) -> 
                 act()
     finally:
         server.cut(signal.SIGCONT)
-    assert content(store) == b"good"
+    assert at_last(lambda: content(store)) == b"good"
     store.close()
 
 

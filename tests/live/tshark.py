@@ -69,6 +69,26 @@ def tshark_rtp_streams(path: Path) -> list[RtpStream]:
     return streams
 
 
+def times_of(path: Path, port: int) -> list[float]:
+    """When each RTP packet from a port was seen, in seconds since 1970."""
+    rows = tshark_fields(path, f"rtp && udp.srcport == {port}", "frame.time_epoch")
+    return [float(time) for (time,) in rows]
+
+
+def rtp_times(path: Path) -> dict[int, list[float]]:
+    """The same of every port that RTP packets came from."""
+    found: dict[int, list[float]] = {}
+    for port, time in tshark_fields(path, "rtp", "udp.srcport", "frame.time_epoch"):
+        found.setdefault(int(port), []).append(float(time))
+    return found
+
+
+def time_of_bye(path: Path, call_id: str) -> float:
+    """When the first BYE of a call was seen."""
+    rows = tshark_fields(path, f'frame contains "BYE sip:" && frame contains "{call_id}"', "frame.time_epoch")
+    return float(rows[0][0])
+
+
 def tshark_complaints(path: Path) -> list[str]:
     """Everything that Wireshark finds wrong: errors, bad checksums and malformed packets."""
     text = tshark(path, "-q", "-z", "expert,warn")

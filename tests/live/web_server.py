@@ -1,5 +1,6 @@
 """A real nginx with WebDAV over TLS on a loopback port, with a CA of its own; clients need certificates."""
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -139,7 +140,7 @@ class WebServer(Program):
     def start(self) -> None:
         """Start, and wait until it listens."""
         super().start()
-        until(self.listens, f"nginx on port {self.port}", 10)
+        until(self.listens, f"nginx on port {self.port}", 30)
 
     def listens(self) -> bool:
         assert self.running, self.log()
@@ -150,7 +151,9 @@ class WebServer(Program):
         workers = self.workers()
         super().kill()
         for pid in workers:
-            os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
+        # They hold the port, too, until they are gone.
+        until(lambda: not listens(self.port), f"that nobody listens on port {self.port}", 30)
 
     def workers(self) -> list[int]:
         """The processes that serve connections."""
@@ -160,7 +163,7 @@ class WebServer(Program):
     def cut(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Send the processes that serve connections a signal; the master starts others."""
         for pid in self.workers():
-            os.kill(pid, how)
+            _signal(pid, how)
 
     def remote(self, **more: Any) -> WebdavRemote:
         """How a recorder would be configured for it."""
@@ -174,3 +177,9 @@ class WebServer(Program):
             "timeout_s": 20.0,
         }
         return WebdavRemote.model_validate({**settings, **more})
+
+
+def _signal(pid: int, how: signal.Signals) -> None:
+    """It may have ended by itself meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, how)

@@ -9,8 +9,9 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def run(load: Load, pair: Pair, recorder: LiveRecorder, folder: Path) -> Sent:
     return Sent(played, whole, status, peak)
 
 
-def figures(load: Load, sent: Sent, thrown_away: int) -> dict[str, Any]:
+def figures(load: Load, sent: Sent) -> dict[str, Any]:
     """The line of a load, what the recount says left out."""
     played, rings = sent.played, sent.status["rings"]
     share = played.steady.total_s / load.seconds
@@ -69,9 +70,19 @@ def figures(load: Load, sent: Sent, thrown_away: int) -> dict[str, Any]:
         "sender_late_ms_max": played.report["late_ms_max"],
         "sender_late_ms_p99": played.report["late_ms_p99"],
         "sender_cpu_share": played.report["cpu_share"],
-        "thrown_away": thrown_away,
         "valid": played.valid,
     }
+
+
+def until_valid(load: Load, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The line of the first attempt in which the sender kept its pace, or of the last one."""
+    for thrown_away in range(_TRIES):
+        line = {**attempt(), "thrown_away": thrown_away}
+        if line["valid"] or thrown_away + 1 == _TRIES:
+            break
+        said = f"late by {line['sender_late_ms_max']} ms, {line['lost_before_the_tap']} lost on the way"
+        sys.stderr.write(f"{load.calls} calls: thrown away, the sender was {said}\n")
+    return line
 
 
 def measure(load: Load, ring_mb: int | None) -> dict[str, Any]:
@@ -81,20 +92,18 @@ def measure(load: Load, ring_mb: int | None) -> dict[str, Any]:
         capture["media_ring_mb"] = ring_mb
     with folder_for(load.spool_bytes) as folder:
         config = prepare(folder, capture=capture)
-        for thrown_away in range(_TRIES):
-            spool = folder / f"spool-{thrown_away}"
+        spool = folder / "spool"
+
+        def attempt() -> dict[str, Any]:
+            shutil.rmtree(spool, ignore_errors=True)
             pair = Pair()
             try:
                 with LiveRecorder(pair.here, config, spool) as recorder:
-                    sent = run(load, pair, recorder, folder)
+                    return figures(load, run(load, pair, recorder, folder))
             finally:
                 pair.remove()
-            line = figures(load, sent, thrown_away)
-            if line["valid"] or thrown_away + 1 == _TRIES:
-                break
-            said = f"late by {line['sender_late_ms_max']} ms, {line['lost_before_the_tap']} lost on the way"
-            sys.stderr.write(f"{load.calls} calls: thrown away, the sender was {said}\n")
-            shutil.rmtree(spool)
+
+        line = until_valid(load, attempt)
         found = recount(load, folder, spool)
     sys.stderr.writelines(f"{what}\n" for what in shown(found.problems))
     correct = line["valid"] and found.exact and not line["drops"]
@@ -141,7 +150,8 @@ def lines(parsed: argparse.Namespace) -> Iterator[dict[str, Any]]:
     starts = parsed.starts or (OVERLOAD_STARTS if parsed.overload else STARTS)
     for load in (Load(count, seconds, starts) for count in calls):
         if parsed.overload:
-            yield overload(Offer(load, parsed.share, parsed.ring_mb or RING_MB))
+            offer = Offer(load, parsed.share, parsed.ring_mb or RING_MB)
+            yield until_valid(load, partial(overload, offer))
         else:
             yield measure(load, parsed.ring_mb)
 

@@ -57,10 +57,13 @@ class LiveRecorder:
     def settle(self, seconds: float) -> dict[str, Any]:
         """Wait until no call is being recorded any more; the status then."""
         last: dict[str, Any] = {}
+        asked = time.time()
 
         def idle() -> bool:
             last.update(self.status() or {})
-            return bool(last) and last["recording"] == 0 and last["waiting_packets"] == 0
+            # What a process said of itself before this may be older than the calls.
+            fresh = all(each.get("time", 0) > asked for each in last.get("workers", [last]))
+            return fresh and last["recording"] == 0 and last["waiting_packets"] == 0
 
         self._until(idle, seconds, "did not finish its calls")
         return last

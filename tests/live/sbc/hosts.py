@@ -76,7 +76,7 @@ class Border:
     def __enter__(self) -> Self:
         self.program.start()
         try:
-            until(self.answers, "an answer to OPTIONS", 15)
+            until(self.answers, "an answer to OPTIONS", 30)
         except BaseException as error:
             self.program.stop()
             raise AssertionError(f"{error}: {self.program.log()[-3000:]}") from error

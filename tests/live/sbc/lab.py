@@ -13,6 +13,7 @@ from recorderd.service.control import ask
 from recorderd.spool.index import Index
 from recorderd.spool.keys import generate_identity, load_identities
 from recorderd.spool.layout import Spool
+from tests.live.daemon import status_from_now
 from tests.live.process import Program, until
 from tests.live.sbc.hosts import HEP_PORT, Border
 from tests.live.sbc.relay import Relay
@@ -33,7 +34,7 @@ class Recorder:
         self.config = folder / "config.yaml"
         generate_identity(self.identity)
         capture: dict[str, Any] = {"interfaces": ["left0", "right0"], "sip_ports": [5060, 5070]}
-        capture |= {"media_ring_mb": 8, "signalling_ring_mb": 8}
+        capture |= {"media_ring_mb": 32, "signalling_ring_mb": 8}
         if hep:
             capture["hep"] = {"listen": [f"udp:127.0.0.1:{HEP_PORT}"]}
         document = {
@@ -50,8 +51,8 @@ class Recorder:
     def __enter__(self) -> Self:
         self.program.start()
         try:
-            self.program.until_logged("recorderd capture: recording", 40)
-            until(lambda: bool(self.status()), "a status", 10)
+            self.program.until_logged("recorderd capture: recording", 60)
+            until(lambda: bool(self.status()), "a status", 30)
         except BaseException:
             self.program.stop()
             raise
@@ -65,7 +66,7 @@ class Recorder:
     def status(self) -> dict[str, Any]:
         return ask(self.spool.path / "control.sock") or {}
 
-    def until_done(self, calls: int, seconds: float = 20) -> dict[str, Any]:
+    def until_done(self, calls: int, seconds: float = 60) -> dict[str, Any]:
         """Wait until ``calls`` dialogs or more were seen and all are over and sealed; the status then."""
         found: dict[str, Any] = {}
 
@@ -82,6 +83,7 @@ class Recorder:
             until(done, "the end of all calls", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}: {found}; {self.program.log()[-2000:]}") from None
+        found = status_from_now(self.status)
         return found
 
     def ask(self, command: str, *arguments: str) -> Any:
@@ -107,7 +109,7 @@ def witness(network: Between, path: Path) -> Iterator[None]:
             command += ["--time-stamp-precision=nano", "-Z", "root", "-w", str(part), "udp or tcp"]
             program = Program([*network.host.prefix, *command], part.with_suffix(".log"))
             stack.enter_context(program)
-            program.until_logged("listening on", 10)
+            program.until_logged("listening on", 30)
         yield
     merge = ["mergecap", "-F", "nsecpcap", "-w", str(path), *map(str, parts)]
     subprocess.run(merge, check=True, capture_output=True, timeout=_TIMEOUT_S)

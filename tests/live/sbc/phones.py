@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.live.process import Program, until
+from tests.live.process import Program, listens, until
 from tests.live.sbc.speakers import Law, Speaker
 from tests.network_namespaces import Between
 
 _HERE = Path(__file__).parent
 _FIRST = 6  #: the index of the first message that @VOICES@ stands for, in both scenarios
 MEDIA_PORT = 16000
+STILL_MS = 2000
+"""So long the phones say nothing before they hang up: a player that has to wait for its turn is late."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def phones(
 ) -> Iterator[Phones]:
     """Place calls through the host's ``port``, ``rate`` of them a second; stopped with the block."""
     folder.mkdir(parents=True)
-    talk_ms = 20 * called[0].caller.packets + 400
+    talk_ms = 20 * called[0].caller.packets + STILL_MS
     callers = _scenario(folder, "caller", [talk.caller for talk in called])
     callees = _scenario(folder, "callee", [talk.callee for talk in called])
     lines = [f"{talk.calling};{talk.called};{_voice_at(talk.index)}" for talk in called]
@@ -89,16 +91,9 @@ def phones(
     uas = Program([*network.right.prefix, *answering], folder / "callee.log")
     uac = Program([*network.left.prefix, *calling], folder / "caller.log")
     with uas:
-        until(lambda: listens(uas, 5060), f"SIPp on port 5060: {uas.log()}", 10)
+        until(lambda: listens(uas, 5060), "SIPp on port 5060", 30)
         with uac:
             yield Phones(uac, uas)
-
-
-def listens(program: Program, port: int, protocol: str = "udp") -> bool:
-    """Whether something listens on a port in the network namespace of a running program."""
-    assert program.running, program.log()
-    lines = Path(f"/proc/{program.pid}/net/{protocol}").read_text().splitlines()[1:]
-    return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines)
 
 
 def _voice_at(index: int) -> int:

@@ -34,7 +34,7 @@ class Relay:
     def __enter__(self) -> Self:
         self.program.start()
         try:
-            until(self._answers, f"a pong of rtpengine: {self.program.log()}", 10)
+            until(self._answers, f"a pong of rtpengine: {self.program.log()}", 30)
         except BaseException:
             self.program.stop()
             raise

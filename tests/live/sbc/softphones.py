@@ -44,7 +44,7 @@ class Softphone:
     def __enter__(self) -> Self:
         self.program.start()
         try:
-            until(self._connected, f"the control socket of baresip: {self.program.log()}", 10)
+            until(self._connected, f"the control socket of baresip: {self.program.log()}", 30)
         except BaseException:
             self.program.stop()
             raise
@@ -99,8 +99,8 @@ def secure_call(folder: Path, network: Between, wavs: tuple[Path, Path], seconds
     )
     with answering, calling:
         calling.dial(f"sip:bob@{Between.LEFT_HOST}:{TLS_PORT}")  # baresip adds its account's transport
-        call_id = calling.until_event("CALL_ESTABLISHED", 10)
+        call_id = calling.until_event("CALL_ESTABLISHED", 30)
         assert not calling.event("CALL_CLOSED", seconds), calling.program.log()[-3000:]
         calling.hang_up()
-        calling.until_event("CALL_CLOSED", 5)
+        calling.until_event("CALL_CLOSED", 30)
         return call_id
