@@ -1,9 +1,8 @@
 """What a full disk cost is told track by track: how many packets, and where they are silent in an export."""
 
 import contextlib
-import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,27 @@ import pytest
 
 from recorderd.calls.outcomes import REFUSED
 from recorderd.capture.files import open_capture
-from recorderd.errors import DiskFull, SpoolError
+from recorderd.errors import DiskFull
 from recorderd.media.lane import Lane
 from recorderd.quality.review import Thresholds
 from recorderd.service.archive import SpoolArchive
-from recorderd.service.commit import Rounds
 from recorderd.service.engine import Engine
 from recorderd.service.engine_settings import EngineSettings
 from recorderd.service.kept import MAX_TRACED, MAX_WINDOWS
-from recorderd.service.segments import SegmentedRecording
 from recorderd.service.unwritten import Unwritten
 from recorderd.spool.container import PACKET_ROW
 from recorderd.spool.index import Index
 from recorderd.spool.keys import generate_identity, load_identities, load_recipients
 from recorderd.spool.layout import Spool
 from recorderd.spool.reader import Recording
-from recorderd.spool.recovery import recover_part
 from recorderd.spool.signing import HostKey
 from recorderd.tools.listening import hear
 from tests.recorder import samples
+from tests.shelf import PACKETS, Disk, Shelf, lost
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript, Impairment
 from tests.small_disk import small_disk
-from tests.spool_builder import STARTED_US, make_desk, window
+from tests.spool_builder import make_desk
 from tests.tools_runner import recorderctl
 
 SECOND_NS = 1_000_000_000
@@ -107,21 +104,6 @@ def record(folder: Path, path: Path, second: Callable[[int], None] = lambda _: N
     return Made(folder)
 
 
-@contextlib.contextmanager
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
-    """While told so the recordings' disk takes nothing."""
-    real, now = os.write, [False]
-
-    def write(descriptor, data):
-        if now[0] and os.readlink(f"/proc/self/fd/{descriptor}").endswith(".rec.part"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(descriptor, data)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", write)
-        yield lambda yes: now.__setitem__(0, yes)
-
-
 def assert_told(whole: Made, made: Made) -> None:
     """All that is missing is told, to the packet, and nothing else is."""
     assert made.row["review"]["needed"]
@@ -161,8 +143,8 @@ def assert_told(whole: Made, made: Made) -> None:
 def test_seconds_that_a_full_disk_did_not_take_are_a_gap(tmp_path, monkeypatch):
     path = capture(tmp_path)
     whole = record(tmp_path / "whole", path)
-    with full(monkeypatch) as is_full:
-        made = record(tmp_path / "full", path, lambda second: is_full(4 <= second < 8))
+    disk = Disk(monkeypatch)
+    made = record(tmp_path / "full", path, lambda second: disk.full(4 <= second < 8))
     assert_told(whole, made)
     assert (made.call["outcome"], made.call["reason"]) == ("partial", "disk full")
     assert made.refused == sum(track["unwritten"] for track in made.tracks.values())
@@ -179,8 +161,8 @@ def alerts_of(made: Made, kind: str) -> list[dict]:
 def test_what_was_held_back_and_written_later_is_no_gap(tmp_path, monkeypatch):
     path = capture(tmp_path)
     whole = record(tmp_path / "whole", path)
-    with full(monkeypatch) as is_full:
-        made = record(tmp_path / "full", path, lambda second: is_full(second == 4))
+    disk = Disk(monkeypatch)
+    made = record(tmp_path / "full", path, lambda second: disk.full(second == 4))
     assert made.packets == whole.packets
     assert made.tracks == whole.tracks
     assert {track["unwritten"] for track in made.tracks.values()} == {0}
@@ -230,45 +212,14 @@ def test_a_disk_that_somebody_else_fills(tmp_path):
 # Where the disk loses what it took
 
 
-class Shelf:
-    """Files of one recording."""
-
-    def __init__(self, desk) -> None:
-        self.desk = desk
-        self.broken: Exception | None = None
-        began = {"event": "call", "time_us": STARTED_US, "call_id": "a@b"}
-        writer = desk.start()
-        writer.event(began)
-        self.recording = SegmentedRecording(writer, Rounds(), self, {"id": writer.recording_id}, {}, began)
-
-    def make(self, of, recording, started_ns, previous):
-        if self.broken is not None:
-            raise self.broken
-        return self.desk.start(1, recording, previous=previous)
-
-    def leave(self, of, reason):
-        return recover_part(self.desk.spool, of.recording_id, self.desk.signer)
-
-    def tell(self, of) -> None:
-        pass
-
-    def trouble_met(self, error) -> None:
-        pass
-
-    def record(self, *numbers) -> None:
-        for number in numbers:
-            base, rows, payload = window(number)
-            with contextlib.suppress(DiskFull):
-                self.recording.media(base, rows.tobytes(), payload.tobytes())
-
-
 def test_what_a_further_segment_has_is_not_lost(tmp_path, monkeypatch):
     """Refused by a full disk, and still in memory when the file is lost and another takes it."""
     shelf = Shelf(make_desk(tmp_path))
-    with full(monkeypatch) as is_full:
-        is_full(True)
-        shelf.record(0, 1, 2)
-    shelf.recording.lose(SpoolError("lost"))
+    disk = Disk(monkeypatch)
+    disk.full(True)
+    shelf.try_to_record(0, 1, 2)
+    disk.full(False)
+    shelf.recording.lose(lost())
     assert shelf.recording.go_on()
     assert not shelf.recording.unwritten().packets
 
@@ -276,7 +227,7 @@ def test_what_a_further_segment_has_is_not_lost(tmp_path, monkeypatch):
 def test_what_had_to_make_room_while_no_file_could_be_made_is(tmp_path):
     shelf = Shelf(make_desk(tmp_path))
     shelf.broken = DiskFull("no room")
-    shelf.recording.lose(SpoolError("lost"))
+    shelf.recording.lose(lost())
     shelf.record(*range(8))
     assert sum(shelf.recording.unwritten().packets.values()) == shelf.recording.packets_lost > 0
 
@@ -285,35 +236,32 @@ def test_what_had_to_make_room_and_did_not_come_to_the_disk_is(tmp_path):
     """A commit takes long, and then fails: the disk has half of what it took."""
     shelf = Shelf(make_desk(tmp_path))
     shelf.record(*range(9))
-    path = shelf.desk.spool.part_path(shelf.recording.recording_id)
-    shelf.recording.lose(SpoolError("lost"))
-    os.truncate(path, path.stat().st_size // 3)
+    shelf.recording.lose(lost())
+    shelf.cut(shelf.size() // 3)
     assert shelf.recording.go_on()
     assert sum(shelf.recording.unwritten().packets.values()) == shelf.recording.packets_lost > 0
 
 
 def test_of_many_that_had_to_make_room_all_are_counted_and_the_last_are_known(tmp_path):
     shelf = Shelf(make_desk(tmp_path))
-    begins = shelf.desk.spool.part_path(shelf.recording.recording_id).stat().st_size
+    begins = shelf.size()
     shelf.record(*range(MAX_WINDOWS + MAX_TRACED + 7))
-    shelf.recording.lose(SpoolError("lost"))
-    os.truncate(shelf.desk.spool.part_path(shelf.recording.recording_id), begins)
+    shelf.recording.lose(lost())
+    shelf.cut(begins)
     assert shelf.recording.go_on()
-    per_record = len(window(0)[1])
-    assert shelf.recording.packets_lost == (MAX_TRACED + 7) * per_record
-    assert sum(shelf.recording.unwritten().packets.values()) == MAX_TRACED * per_record
+    assert shelf.recording.packets_lost == (MAX_TRACED + 7) * PACKETS
+    assert sum(shelf.recording.unwritten().packets.values()) == MAX_TRACED * PACKETS
 
 
 def test_what_is_refused_and_then_makes_room_is_lost_once(tmp_path, monkeypatch):
     shelf = Shelf(make_desk(tmp_path))
-    with full(monkeypatch) as is_full:
-        is_full(True)
-        shelf.record(*range(9))
-        is_full(False)
-        shelf.record(9)
+    disk = Disk(monkeypatch)
+    disk.full(True)
+    shelf.try_to_record(*range(9))
+    disk.full(False)
+    shelf.record(9)
     # The first was held back.
-    per_record = len(window(0)[1])
-    assert sum(shelf.recording.unwritten().packets.values()) == 8 * per_record
+    assert sum(shelf.recording.unwritten().packets.values()) == 8 * PACKETS
 
 
 def rows_of(seqs, *, stream=0, start=0) -> bytes:

@@ -1,7 +1,6 @@
 """Whatever the disk does to a recording, each of its packets is in a file, or is told to be missing."""
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 from random import Random
@@ -10,34 +9,10 @@ import pytest
 
 from recorderd.errors import DiskFull, SpoolError
 from recorderd.spool.recovery import recover
-from tests.spool_builder import make_desk, window
-from tests.test_segments import CALL, Shelf, full, lost
+from tests.shelf import CALL, PACKETS, Disk, Shelf, complete, lost
+from tests.spool_builder import make_desk
 
 SEEDS = 300
-PACKETS = len(window(0)[1])
-
-
-class Disk:
-    """Does to all writes what it is told."""
-
-    def __init__(self) -> None:
-        self.room: int | None = None
-        """For so many records; None: for all."""
-        self.fails = False
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        recording = os.readlink(f"/proc/self/fd/{descriptor}").endswith(".rec.part")
-        if recording and self.fails:
-            self.fails = False
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if recording and self.room is not None:
-            if not self.room:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self.room -= 1
-        return _WRITE(descriptor, data)
-
-
-_WRITE = os.write
 
 
 class Unlucky(Shelf):
@@ -110,13 +85,6 @@ class Unlucky(Shelf):
         return {each for name in ids for each in self.windows(name)}
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    made = Disk()
-    monkeypatch.setattr(os, "write", made.write)
-    return made
-
-
 def the_life_of_one(folder: Path, seed: int, disk: Disk) -> None:
     chance = Random(seed)
     disk.room, disk.fails = None, False
@@ -129,17 +97,18 @@ def the_life_of_one(folder: Path, seed: int, disk: Disk) -> None:
     unwritten = sum(shelf.recording.unwritten().packets.values())
     for _ in range(2):
         try:
-            shelf.recording.end(full())
+            shelf.recording.end(complete())
             break
         except (DiskFull, SpoolError):
             shelf.heal()
-    shelf.recording.seal(full())
+    shelf.recording.seal(complete())
     missing = (shelf.windows_sent - len(shelf.there())) * PACKETS
     told = shelf.recording.packets_lost + unwritten
     assert missing <= told, f"seed {seed}: {missing} packets are missing, {told} told"
     assert not shelf.recording.acknowledged_lost, f"seed {seed}"
 
 
-def test_what_is_missing_is_told(tmp_path: Path, disk: Disk) -> None:
+def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
     for seed in range(SEEDS):
         the_life_of_one(tmp_path / str(seed), seed, disk)
