@@ -337,6 +337,17 @@ def test_what_waits_is_noted_behind_what_waited_before_it(shelf, disk):
     assert_told(shelf, [1], 2 + MAX_WINDOWS)
 
 
+def test_what_follows_what_waited_is_noted_behind_it(shelf, disk):
+    disk.full(True)
+    with pytest.raises(DiskFull):
+        shelf.record(0)
+    disk.full(False)
+    shelf.record(1)
+    cut(shelf, shelf.size() - 1)
+    shelf.record(*range(2, 2 + MAX_WINDOWS))
+    assert_told(shelf, [1], 2 + MAX_WINDOWS)
+
+
 def test_what_was_refused_is_not_in_the_file_that_was_left(shelf, disk):
     disk.full(True)
     for number in (0, 1):
