@@ -7,7 +7,7 @@ from recorderd.spool.ledger_entries import MAX_SUBJECT, Entry
 
 _ENTERED = "EXISTS (SELECT 1 FROM ledger_entries WHERE subject = {} AND kind = '{}')"
 _RECORDING_LACKS = "NOT " + _ENTERED.format("recordings.id", "recording")
-_CALL_LACKS = "NOT " + _ENTERED.format(f"substr(first_seen || '/' || call_id, 1, {MAX_SUBJECT})", "call")
+_CALL_LACKS = "NOT " + _ENTERED.format("first_seen || '/' || call_id", "call")
 
 
 class LedgerRows(SpoolDatabase):
@@ -48,17 +48,13 @@ class LedgerRows(SpoolDatabase):
         rows.reverse()
         return rows
 
-    def ledger_lived(self, before_us: int) -> int | None:
-        """When the newest start was, of those before a time, that lived to enter something; in us since 1970,
-        None where there is none.
+    def ledger_has(self, entry: Entry) -> bool:
+        """Whether there is an entry of this recording or this call, of which there is to be one; alerts and
+        whatever else has no name of its own may be there many times.
         """
-        rows = self.query(
-            "SELECT time_us FROM ledger_entries AS start WHERE kind = 'started' AND time_us < ? AND EXISTS"
-            " (SELECT 1 FROM ledger_entries WHERE leaf > start.leaf AND time_us < ?"
-            " AND kind IN ('recording', 'call', 'stopped')) ORDER BY leaf DESC LIMIT 1",
-            [before_us, before_us],
+        return entry.kind in ("recording", "call") and bool(
+            self.ledger_rows(kind=entry.kind, subject=entry.subject, limit=1)
         )
-        return int(rows[0]["time_us"]) if rows else None
 
     def ledger_lacks_recordings(
         self,
@@ -77,10 +73,18 @@ class LedgerRows(SpoolDatabase):
         )
 
     def ledger_lacks_calls(
-        self, since: str | None = None, until: str | None = None, limit: int = 500
+        self,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 500,
+        after: tuple[str, str] | None = None,
     ) -> list[Json]:
-        """Calls with an outcome and without an entry, oldest first, keys as in ``calls --json``."""
+        """Calls with an outcome and without an entry, oldest first, keys as in ``calls --json``; ``after``
+        the ``first_seen`` and ``call_id`` of one, where given."""
         where, values = filters(("first_seen >= ?", since), ("first_seen < ?", until))
+        if after is not None:
+            where += " AND (first_seen, call_id) > (?, ?)"
+            values += [after[0], database_text(after[1])]
         rows = self.query(
             f"SELECT call FROM calls WHERE outcome IS NOT NULL AND {where} AND {_CALL_LACKS}"  # noqa: S608
             " ORDER BY first_seen, call_id LIMIT ?",

@@ -123,7 +123,7 @@ def reconcile(
     how many. Those of before ``until_us`` only, where others enter the later ones; ``numbers`` as of
     :func:`call_entry`.
 
-    ``since_us`` is a start that saw to all there was: what is a day older than that is not looked at again.
+    ``since_us`` is when one looked at all there was: what is a day older than that is not looked at again.
     Raises as :meth:`Ledger.append`.
     """
     since = None if since_us is None else rfc3339(max(0, since_us - _DAY_US))
@@ -142,9 +142,9 @@ def reconcile(
             ],
         )
         entered += len(rows)
-    while rows := index.ledger_lacks_calls(since, until, _BATCH):
-        # Not once more through all that was entered just now.
-        since = rows[-1]["first_seen"]
+    last: tuple[str, str] | None = None
+    while rows := index.ledger_lacks_calls(since, until, _BATCH, last):
+        last = rows[-1]["first_seen"], rows[-1]["call_id"]
         enter(ledger, index, [call_entry(row, time.time_ns() // 1000, numbers=numbers) for row in rows])
         entered += len(rows)
     return entered

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from recorderd.spool.ledger import Ledger
 from recorderd.spool.ledger_check import RecordingsCheck, check_ledger
 from recorderd.spool.ledger_entries import Entry
 from recorderd.spool.ledger_keeping import call_entry, enter, ledger_of, reconcile
+from recorderd.spool.times import rfc3339
 from tests.commands import configure, run
 from tests.simulators.pbx import PbxSimulator
 from tests.simulators.script import CallScript
@@ -203,6 +205,27 @@ def test_a_ledger_that_fails_stops_nothing_and_is_caught_up(tmp_path: Path) -> N
         ]
         journal.close()
         assert index.ledger_known() == 4
+
+
+def test_what_another_entered_meanwhile_is_not_entered_again(tmp_path: Path) -> None:
+    """The index knows what waits for the ledger, and a worker dies: the notary enters what the index has."""
+    desk = make_desk(tmp_path)
+    ledger = FullLedger(desk.spool.path / "ledger")
+    with Index.open(desk.spool) as index, Index.open(desk.spool) as own:
+        keeper = Notary(desk.spool, own, desk.signer, "pbx.example", NEVER_S)
+        keeper.settle()
+        journal = Journal(index, pytest.fail, NEVER_S, ledger=ledger)
+        journal.add("call_saved", call_row(0, first_seen=rfc3339(time.time_ns() // 1000)))
+        journal.settle()
+        keeper.settle()
+        assert len(entries(ledger, "call")) == 1
+        journal.add("call_saved", call_row(1))
+        ledger.full = False
+        journal.settle()
+        journal.close()
+        keeper.close()
+        assert index.ledger_known() == ledger.size
+    assert [entry.fields["call_id"][:6] for entry in entries(ledger, "call")] == ["call-0", "call-1"]
 
 
 def test_a_damaged_ledger_is_an_alert_and_recording_goes_on(tmp_path: Path) -> None:

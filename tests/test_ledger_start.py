@@ -11,6 +11,7 @@ import pytest
 
 from recorderd.calls.outcomes import RESTARTED
 from recorderd.config import load_config
+from recorderd.errors import SpoolError
 from recorderd.service.notary import Notary
 from recorderd.service.opening import open_spool, settled
 from recorderd.service.worker import Worker
@@ -146,30 +147,82 @@ def test_nobody_writes_into_the_ledger_of_another_user(tmp_path: Path) -> None:
 # What an earlier life left, however long ago
 
 
-@pytest.mark.parametrize("dead", [0, 2])
-def test_what_a_crash_kept_out_is_entered_however_long_the_host_was_down(tmp_path: Path, dead: int) -> None:
-    """Also where starts in between died before they entered anything."""
-    desk = make_desk(tmp_path)
-    ledger = ledger_of(desk.spool)
-    ledger.append(
-        [Entry("started", STARTED_US - HOUR_US, "pbx.example"), call_entry(call_row(0), STARTED_US)]
-    )
-    ledger.append([Entry("started", STARTED_US + (2 + n) * HOUR_US, "pbx.example") for n in range(dead)])
+def life(desk: Desk) -> None:
+    """The recorder is started, and stopped."""
     with Index.open(desk.spool) as index:
-        for number in (0, 1):
-            index.call_saved(call_row(number))
-        # More than a day after these calls.
         Notary(desk.spool, index, desk.signer, "pbx.example", NEVER_S).close()
-    assert len(entries(ledger, "call")) == 2
 
 
-def test_what_an_earlier_start_saw_to_is_not_looked_at_again(tmp_path: Path) -> None:
+LONG_AGO_US = STARTED_US - 240 * HOUR_US
+STARTED = Entry("started", STARTED_US - 48 * HOUR_US, "pbx.example")
+"""A later start, also of long ago."""
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> Desk:
+    """A spool with two calls of long ago, of which a crash kept the second out of the ledger."""
     desk = make_desk(tmp_path)
-    ledger = ledger_of(desk.spool)
-    ledger.append(
-        [Entry("started", STARTED_US - HOUR_US, "pbx.example"), call_entry(call_row(0), STARTED_US)]
+    first, second = (call_row(number, first_seen=rfc3339(LONG_AGO_US + number)) for number in (0, 1))
+    ledger_of(desk.spool).append(
+        [Entry("started", LONG_AGO_US, "pbx.example"), call_entry(first, LONG_AGO_US)]
     )
     with Index.open(desk.spool) as index:
-        index.call_saved(call_row(1, first_seen="2026-11-20T05:00:00.000Z"))
-        Notary(desk.spool, index, desk.signer, "pbx.example", NEVER_S).close()
-    assert len(entries(ledger, "call")) == 1
+        index.call_saved(first)
+        index.call_saved(second)
+    return desk
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param([], id="down all the time"),
+        pytest.param([STARTED, STARTED], id="died twice"),
+        pytest.param([STARTED, Entry("recording", 1, "x")], id="died while it entered what was left"),
+        pytest.param([STARTED, Entry("stopped", 1, "pbx.example")], id="could not look"),
+        pytest.param([STARTED, call_entry(call_row(9), 1)], id="went on to a clock put right"),
+    ],
+)
+def test_what_a_crash_kept_out_is_entered_whatever_came_since(crashed: Desk, since: list[Entry]) -> None:
+    ledger = ledger_of(crashed.spool)
+    ledger.append(since)
+    for _ in range(2):
+        life(crashed)
+        assert sum("call-1@" in entry.subject for entry in entries(ledger, "call")) == 1
+
+
+def test_a_call_whose_id_ends_early_for_some_is_entered_once(crashed: Desk) -> None:
+    with Index.open(crashed.spool) as index:
+        index.call_saved({**call_row(2), "call_id": "a\0b@192.0.2.1"})
+    for _ in range(2):
+        life(crashed)
+        assert len(entries(ledger_of(crashed.spool), "call")) == 3
+
+
+def test_many_calls_of_one_moment_are_entered_once_each(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    with Index.open(desk.spool) as index:
+        for number in range(1100):
+            index.call_saved(call_row(number, first_seen="2026-11-20T05:00:00.000Z"))
+    life(desk)
+    found = [entry.subject for entry in entries(ledger_of(desk.spool), "call")]
+    assert len(found) == len(set(found)) == 1100
+
+
+def test_alerts_are_entered_once_though_the_index_was_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, told = make_desk(tmp_path), Index.ledger_entered
+
+    def busy(index: Index, first: int, some: list[Entry]) -> None:
+        if any(entry.kind == "alert" for entry in some):
+            monkeypatch.setattr(Index, "ledger_entered", told)
+            raise SpoolError("database is locked")
+        told(index, first, some)
+
+    monkeypatch.setattr(Index, "ledger_entered", busy)
+    with Index.open(desk.spool) as index:
+        alert = {"kind": "recovered", "time_ns": 5000, "fields": {"recording": "x"}}
+        Notary(desk.spool, index, desk.signer, "pbx.example", NEVER_S, alerts=[alert]).close()
+        kinds = [entry.kind for entry in entries(ledger_of(desk.spool))]
+        assert kinds.count("alert") == 2  # of the crash, and of what failed
+        assert index.ledger_known() == len(kinds)

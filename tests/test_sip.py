@@ -132,6 +132,15 @@ def test_text_that_is_not_utf8_is_taken_for_latin_1_line_by_line():
     assert parsed.defects == ("a header is not UTF-8",)
 
 
+def test_a_call_id_has_no_zero_bytes():
+    """Databases and programs in C would see it end there."""
+    parsed = parse_sip(INVITE.replace(b"a84b4c76e66710", b"a84b\0c76"))
+    assert parsed.call_id == "a84b\ufffdc76@pc33.atlanta.example.com"
+    assert parsed.defects == ("a zero byte in the Call-ID",)
+    # A quoted name may have one (RFC 4475 section 3.1.1.2).
+    assert message(b'Contact: "\\\0" <sip:a@b>').defects == ()
+
+
 class TestBody:
     def test_what_content_length_covers(self):
         parsed = message(b"Content-Length: 3", body=b"abcdef")

@@ -174,6 +174,9 @@ class Journal:
                 taken = [self._unentered.popleft() for _ in range(min(len(self._unentered), MAX_ENTERED))]
             entries = [_entry(*each, self._numbers) for each in taken]
             try:
+                if self._ledger_failing:
+                    # The index knows what waited, so others may have entered it meanwhile.
+                    entries = [each for each in entries if not self._index.ledger_has(each)]
                 leaves = self._ledger.append(entries)
             except RecorderError as error:
                 with self._lock:

@@ -47,7 +47,7 @@ class Notary:
         self._began_us = time.time_ns() // 1000
         self._until_us: int | None = self._began_us
         self._seen_to = False
-        """Whether this start has entered what others had not."""
+        """Whether this start has looked at all there was, and entered what others had not."""
         self._asked = True
         self._told: set[type[RecorderError]] = set()
         self._guarded(lambda: self._say("started"))
@@ -80,8 +80,8 @@ class Notary:
         gone = learn(self._ledger, self._index)
         if gone:
             self._tell(SpoolCorrupt(f"{self._ledger.path}: {gone} entries are gone that the index knows"))
-        # The host may have been down for long: what the last life left is as old as that one.
-        since = self._began_us if self._seen_to else self._index.ledger_lived(self._began_us)
+        # Nobody knows how far earlier lives came, how long ago they were, or what their clocks said.
+        since = self._began_us if self._seen_to else None
         until, numbers = self._until_us, self._numbers
         entered = reconcile(
             self._spool, self._ledger, self._index, since_us=since, until_us=until, numbers=numbers
@@ -89,9 +89,10 @@ class Notary:
         self._until_us, self._seen_to = None, True
         if waiting := list(self._alerts):
             now = time.time_ns() // 1000
-            enter(self._ledger, self._index, [alert_entry(each, now, numbers=numbers) for each in waiting])
+            enter(self._ledger, None, [alert_entry(each, now, numbers=numbers) for each in waiting])
             for _ in waiting:
-                self._alerts.popleft()
+                self._alerts.popleft()  # they are entered, whether the index can be told of that or not
+            learn(self._ledger, self._index)
         if entered:
             log.warning("%d recordings and calls were not in the ledger; they are now", entered)
 

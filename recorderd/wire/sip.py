@@ -49,7 +49,7 @@ class SipMessage(NamedTuple):
         first: the first value of each header, by its lower-case long name; in order, folded lines joined.
         again: the headers whose name was there before: (place among all, name, value), in order.
         body: what Content-Length covers, or the rest of the datagram.
-        call_id: never empty.
+        call_id: never empty, and without zero bytes.
         cseq: 0..2^32-1, or -1 when a request has none that can be read.
         cseq_method: of CSeq; for a request without a readable CSeq the request's own.
         request_method: the method of the request that this is, or that this is a response to.
@@ -122,6 +122,10 @@ def parse_sip(data: bytes) -> SipMessage:
     call_id = first.get("call-id")
     if not call_id:
         raise SipError("no Call-ID")
+    if "\0" in call_id:
+        # To much that is written in C it would end there: two of them might be one, or one none.
+        defects.append("a zero byte in the Call-ID")
+        call_id = call_id.replace("\0", "\N{REPLACEMENT CHARACTER}")
     cseq, cseq_method = _cseq(first.get("cseq", ""), method, defects)
     content_type = first.get("content-type")
     return SipMessage(
