@@ -99,7 +99,7 @@ def test_an_end_with_a_call_id_of_64_kb():
 
 
 @pytest.mark.parametrize(
-    "call_id", ["../../etc/passwd", "%2e%2e%2fx", "nul\x00byte", "<script>alert(1)</script>", "=cmd|'/C'"]
+    "call_id", ["../../etc/passwd", "%2e%2e%2fx", "bell\abyte", "<script>alert(1)</script>", "=cmd|'/C'"]
 )
 def test_a_call_id_is_any_text_and_the_key_is_ours(call_id):
     dialog = Dialog(call_id=call_id)
