@@ -66,9 +66,15 @@ def ceph(folder: Path) -> Iterator[str]:
         until(lambda: listens(mon), f"the monitor listens; see {folder}", 30)
         _run("ceph", *given, "osd", "new", str(osd), "0")
         _run("ceph-osd", *given, "-i", "0", "--mkfs", "--osd-uuid", str(osd))
-        stack.enter_context(Program(["ceph-osd", *given, "-i", "0", "-f"], log))
+        disk = stack.enter_context(Program(["ceph-osd", *given, "-i", "0", "-f"], log))
         stack.enter_context(Program(["radosgw", *given, "-n", "client.rgw.a", "-f"], log))
-        until(lambda: listens(rgw), f"the gateway listens; see {folder}", 90)
+
+        def serves() -> bool:
+            if not disk.running:
+                disk.start()  # it ended: it had asked the monitor before it knew which cluster it is of
+            return listens(rgw)
+
+        until(serves, f"the gateway listens; see {folder}", 90)
         keys = ["--access-key", ACCESS, "--secret", SECRET]
         _run("radosgw-admin", *given, "user", "create", "--uid=rec", "--display-name=rec", *keys)
         yield f"http://{HOST}:{rgw}"
