@@ -12,6 +12,7 @@ the commits.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from recorderd.errors import DiskFull, RecorderError, SpoolError
@@ -109,20 +110,8 @@ class SegmentedRecording:
                 # A view holds a window of all calls, and this may take long.
                 self._kept.media(NOWHERE, base_time_us, bytes(rows), bytes(payload))
                 return
-            size = self._writer.size
-            try:
-                self._writer.media(base_time_us, rows, payload, even)
-            except DiskFull:
-                self._kept.media(self._writer.size, base_time_us, rows, payload)
-                self._no_room()
-                raise
-            except SpoolError as error:
-                self._kept.media(self._writer.size, base_time_us, rows, payload)
-                self.lose(error)
-            else:
-                if self._waiting is not None:
-                    size += self._has_room()
-                self._kept.media(size, base_time_us, rows, payload)
+            record = base_time_us, rows, payload
+            self._write(lambda: self._writer.media(*record, even), self._kept.media, record)
 
     def unwritten(self) -> Unwritten:
         """The packets that are in no file, where it is known which they are; asked when no more come."""
@@ -137,20 +126,24 @@ class SegmentedRecording:
                 json_plaintext(event)  # raises where no file can have it, as the writer would
                 self._kept.event(NOWHERE, event)
                 return
-            size = self._writer.size
-            try:
-                self._writer.event(event)
-            except DiskFull:
-                self._kept.event(self._writer.size, event)
-                self._no_room()
-                raise
-            except SpoolError as error:
-                self._kept.event(self._writer.size, event)
-                self.lose(error)
-            else:
-                if self._waiting is not None:
-                    size += self._has_room()
-                self._kept.event(size, event)
+            self._write(lambda: self._writer.event(event), self._kept.event, (event,))
+
+    def _write(self, write: Callable[[], None], keep: Callable[..., None], record: tuple[Any, ...]) -> None:
+        """Write a record, and keep it behind so many bytes as the file had before it."""
+        size = self._writer.size
+        try:
+            write()
+        except DiskFull:
+            keep(self._writer.size, *record)
+            self._no_room()
+            raise
+        except SpoolError as error:
+            keep(self._writer.size, *record)
+            self.lose(error)
+        else:
+            if self._waiting is not None:
+                size += self._has_room()
+            keep(size, *record)
 
     def _has_room(self) -> int:
         """The writer holds nothing back any more; the bytes of what it has written."""
