@@ -46,8 +46,8 @@ class Notary:
         self._ledger = ledger_of(spool)
         self._began_us = time.time_ns() // 1000
         self._until_us: int | None = self._began_us
-        self._seen_to = False
-        """Whether this start has looked at all there was, and entered what others had not."""
+        # Nobody knows how far earlier lives came, how long ago they were, or what their clocks said.
+        self._since_us: int | None = None
         self._asked = True
         self._told: set[type[RecorderError]] = set()
         self._guarded(lambda: self._say("started"))
@@ -80,13 +80,11 @@ class Notary:
         gone = learn(self._ledger, self._index)
         if gone:
             self._tell(SpoolCorrupt(f"{self._ledger.path}: {gone} entries are gone that the index knows"))
-        # Nobody knows how far earlier lives came, how long ago they were, or what their clocks said.
-        since = self._began_us if self._seen_to else None
-        until, numbers = self._until_us, self._numbers
+        since, until, numbers = self._since_us, self._until_us, self._numbers
         entered = reconcile(
             self._spool, self._ledger, self._index, since_us=since, until_us=until, numbers=numbers
         )
-        self._until_us, self._seen_to = None, True
+        self._since_us, self._until_us = self._began_us, None
         if waiting := list(self._alerts):
             now = time.time_ns() // 1000
             enter(self._ledger, None, [alert_entry(each, now, numbers=numbers) for each in waiting])
